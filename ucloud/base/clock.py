@@ -1,0 +1,31 @@
+"""Time, as a thing that is handed in: the simulator hands in its own."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now_s(self) -> float:
+        """Seconds since 1970: for people and records. May jump."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since some start: for deadlines and ages. Never jumps."""
+
+
+class SystemClock:
+    def now_s(self) -> float:
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
+def timestamp(now_s: float) -> str:
+    """RFC 3339 in UTC with milliseconds, which sorts as text: 2026-11-22T14:51:31.042Z."""
+    return datetime.fromtimestamp(now_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_timestamp(text: str) -> float:
+    """Seconds since 1970 of what `timestamp` wrote. Raises ValueError."""
+    return datetime.fromisoformat(text).timestamp()
