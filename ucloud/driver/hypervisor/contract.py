@@ -1,0 +1,85 @@
+"""What ucloud needs of a hypervisor. Real: qemu (later bhyve, vmm); `fake` beside them passes the same contract tests.
+
+A driver remembers nothing that it cannot find again by looking at what really runs: `actual` of a new driver object, made
+after the daemon was killed, equals that of the old one. Calls for different VMs may come from different threads at once, calls
+for one VM never do. Anything the world refuses is Temporary with a message for people.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+import msgspec
+
+GuestState = Literal["running", "paused", "powered-off"]
+
+
+class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk as the hypervisor attaches it. path: a file in `format` (qcow2), its backing files included beside it."""
+
+    name: str
+    path: str
+    format: str = "qcow2"
+
+
+class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest to be. Disks are attached in order; the first is booted."""
+
+    vm: str
+    name: str
+    epoch: int
+    boots: int
+    cpus: int
+    memory_mib: int
+    disks: tuple[GuestDisk, ...] = ()
+
+
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go."""
+
+    vm: str
+    epoch: int
+    boots: int
+    state: GuestState
+
+
+class Log(msgspec.Struct, frozen=True):
+    """What the guest wrote to its serial line: the newest part, `truncated` when older parts are gone."""
+
+    data: bytes
+    truncated: bool = False
+
+
+class Hypervisor(Protocol):
+    name: str
+    accel: str  # "kvm", "tcg", "fake"
+
+    def actual(self) -> Mapping[str, Guest]:
+        """Every guest of this host, by VM id. A dead process is no guest, even before somebody reaped it."""
+
+    def traces(self) -> frozenset[str]:
+        """Ids of all VMs of which this driver still has anything: a guest, a log, a socket, a control group."""
+
+    def start(self, spec: GuestSpec) -> None:
+        """Bring up this guest and return when it executes. Starting what runs already is Conflict. After a failure
+        nothing runs."""
+
+    def power_down(self, vm: str) -> None:
+        """Ask the guest to shut down (ACPI power button). Harmless when repeated or when there is no guest."""
+
+    def kill(self, vm: str) -> None:
+        """End the guest at once; when this returns nothing of it executes. Its log stays. Harmless when repeated."""
+
+    def forget(self, vm: str) -> None:
+        """Remove every trace of a VM whose guest is gone. Harmless when repeated."""
+
+    def log(self, vm: str) -> Log:
+        """The serial log, also of a guest that is gone, until it is forgotten. Raises NotFound."""
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, from any thread, when `actual` may have changed by itself (a guest died or powered off)."""
+
+    def trim(self) -> None:
+        """Periodic care, called every few seconds: keeps logs within their bound."""
+
+    def close(self) -> None:
+        """Let go of the guests; they go on."""

@@ -1,0 +1,185 @@
+"""A hypervisor whose guests are rows in a table. Used by tests, by benchmarks with thousands of VMs and by the simulator.
+
+It keeps the same contract as the real ones (tests/contract/test_hypervisor.py). What outlives a daemon is the `machine` that
+is handed in: the same dict for the next driver object of this process, or a GuestDirectory when the process itself
+is to be restarted. The methods below `close` are what a test does to the world: guests that crash, calls that fail.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+
+import msgspec
+
+from ucloud.base.errors import Conflict, NotFound, Temporary
+from ucloud.driver.hypervisor.contract import Guest, GuestSpec, Log
+
+LOG_BYTES = 512 * 1024
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """All that is left of a VM on this machine."""
+
+    guest: Guest | None
+    log: bytes = b""
+
+
+Machine = MutableMapping[str, Trace]
+
+
+class GuestDirectory(Machine):
+    """A machine as one small JSON file for each VM, replaced as a whole: it survives its process, whenever that dies."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+
+    def __getitem__(self, vm: str) -> Trace:
+        try:
+            return msgspec.json.decode((self._directory / vm).read_bytes(), type=Trace)
+        except FileNotFoundError:
+            raise KeyError(vm) from None
+
+    def __setitem__(self, vm: str, trace: Trace) -> None:
+        half_made = self._directory / f".{vm}"
+        half_made.write_bytes(msgspec.json.encode(trace))
+        half_made.rename(self._directory / vm)
+
+    def __delitem__(self, vm: str) -> None:
+        (self._directory / vm).unlink()
+
+    def __iter__(self) -> Iterator[str]:
+        return (file.name for file in self._directory.iterdir() if not file.name.startswith("."))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class FakeHypervisor:
+    name = "fake"
+    accel = "fake"
+
+    def __init__(self, machine: Machine | None = None) -> None:
+        self.machine: Machine = {} if machine is None else machine
+        self.deaf: set[str] = set()  # VMs whose guests ignore the power button
+        self._lock = threading.Lock()
+        self._wakes: list[Callable[[], None]] = []
+        self._failing_before: Counter[str] = Counter()
+        self._failing_after: Counter[str] = Counter()
+
+    def actual(self) -> Mapping[str, Guest]:
+        with self._call("actual"):
+            return {vm: trace.guest for vm, trace in self.machine.items() if trace.guest}
+
+    def traces(self) -> frozenset[str]:
+        with self._call("traces"):
+            return frozenset(self.machine)
+
+    def start(self, spec: GuestSpec) -> None:
+        with self._call("start"):
+            if self._guest(spec.vm):
+                raise Conflict(f"{spec.vm} has a guest already")
+            guest = Guest(vm=spec.vm, epoch=spec.epoch, boots=spec.boots, state="running")
+            line = f"fake guest {spec.name} epoch {spec.epoch} boots {spec.boots}\n".encode()
+            self.machine[spec.vm] = Trace(guest, (self._log(spec.vm) + line)[-LOG_BYTES:])
+
+    def power_down(self, vm: str) -> None:
+        with self._call("power_down"):
+            if vm in self.deaf or not self._power_off(vm):
+                return
+        self._wake()
+
+    def kill(self, vm: str) -> None:
+        with self._call("kill"):
+            self._end(vm)
+
+    def forget(self, vm: str) -> None:
+        with self._call("forget"):
+            if self._guest(vm):
+                raise Conflict(f"{vm} has a guest")
+            self.machine.pop(vm, None)
+
+    def log(self, vm: str) -> Log:
+        with self._call("log"):
+            if vm not in self.machine:
+                raise NotFound(f"there is no log of {vm}")
+            return Log(self._log(vm), truncated=len(self._log(vm)) == LOG_BYTES)
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        self._wakes.append(wake)
+
+    def trim(self) -> None:
+        """Nothing to do: logs are bounded when they are written."""
+
+    def close(self) -> None:
+        self._wakes.clear()
+
+    def fail_next(self, verb: str, times: int = 1, *, after: bool = False) -> None:
+        """The next calls of `verb` raise Temporary: before they did anything, or `after` they did it (a lost answer)."""
+        (self._failing_after if after else self._failing_before)[verb] += times
+
+    def crash(self, vm: str) -> None:
+        """The guest dies by itself."""
+        with self._lock:
+            self._end(vm)
+        self._wake()
+
+    def power_off(self, vm: str) -> None:
+        """The guest shuts itself down."""
+        with self._lock:
+            self._power_off(vm)
+        self._wake()
+
+    def write(self, vm: str, data: bytes) -> None:
+        """The guest writes to its serial line."""
+        with self._lock:
+            self.machine[vm] = Trace(self._guest(vm), (self._log(vm) + data)[-LOG_BYTES:])
+
+    def _call(self, verb: str) -> "_Call":
+        return _Call(self._lock, verb, self._failing_before, self._failing_after)
+
+    def _guest(self, vm: str) -> Guest | None:
+        trace = self.machine.get(vm)
+        return trace.guest if trace else None
+
+    def _log(self, vm: str) -> bytes:
+        trace = self.machine.get(vm)
+        return trace.log if trace else b""
+
+    def _end(self, vm: str) -> None:
+        if self._guest(vm):
+            self.machine[vm] = Trace(None, self._log(vm))
+
+    def _power_off(self, vm: str) -> bool:
+        guest = self._guest(vm)
+        if guest is None or guest.state == "powered-off":
+            return False
+        self.machine[vm] = Trace(msgspec.structs.replace(guest, state="powered-off"), self._log(vm))
+        return True
+
+    def _wake(self) -> None:
+        for wake in list(self._wakes):
+            wake()
+
+
+class _Call:
+    """One call at a time, failing when a test asked for it."""
+
+    def __init__(self, lock: threading.Lock, verb: str, before: Counter[str], after: Counter[str]) -> None:
+        self._lock, self._verb, self._before, self._after = lock, verb, before, after
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._before[self._verb] > 0:
+            self._before[self._verb] -= 1
+            self._lock.release()
+            raise Temporary(f"{self._verb} was told to fail")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        failing = kind is None and self._after[self._verb] > 0
+        if failing:
+            self._after[self._verb] -= 1
+        self._lock.release()
+        if failing:
+            raise Temporary(f"the answer of {self._verb} was told to get lost")
