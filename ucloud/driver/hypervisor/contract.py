@@ -6,41 +6,13 @@ for one VM never do. Anything the world refuses is Temporary with a message for 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
-GuestState = Literal["running", "paused", "powered-off"]
+from ucloud.model.guest import Guest, GuestDisk, GuestSpec, GuestState
 
-
-class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
-    """A disk as the hypervisor attaches it. path: a file in `format` (qcow2), its backing files included beside it."""
-
-    name: str
-    path: str
-    format: str = "qcow2"
-
-
-class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest to be. Disks are attached in order; the first is booted."""
-
-    vm: str
-    name: str
-    epoch: int
-    boots: int
-    cpus: int
-    memory_mib: int
-    disks: tuple[GuestDisk, ...] = ()
-
-
-class Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go."""
-
-    vm: str
-    epoch: int
-    boots: int
-    state: GuestState
-
+__all__ = ["Guest", "GuestDisk", "GuestSpec", "GuestState", "Hypervisor", "Log"]
 
 class Log(msgspec.Struct, frozen=True):
     """What the guest wrote to its serial line: the newest part, `truncated` when older parts are gone."""

@@ -1,0 +1,170 @@
+"""Loops: look, decide, act, sleep until woken. The only file that sleeps.
+
+A wake-up says "look again", never what changed. `run` gives each loop a thread of its own; the simulator calls `step`
+itself. `Decider` is the loop of everything that only writes records (scheduler, later host manager, payment, …).
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from ucloud.base.clock import Clock
+from ucloud.base.errors import Conflict, Temporary
+from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
+from ucloud.model.facts import Facts
+from ucloud.store.contract import MAX_OPERATIONS, Store
+from ucloud.store.lock import Leadership
+from ucloud.store.view import View
+
+log = logging.getLogger("ucloud.loop")
+
+MAX_DECISIONS = 16  # in one transaction: one that fails holds up no more than these
+MAX_VIEW_AGE_S = 15.0  # a watch is silent for 10 s at most; an older view may be of another time
+
+
+class Loop(Protocol):
+    name: str
+
+    def step(self) -> float:
+        """Look once at everything; return after how many seconds to look again, unless woken earlier."""
+
+
+def run(loop: Loop, woken: threading.Event, stop: threading.Event) -> None:
+    """Step until `stop` is set (set `woken` too, to notice it at once). Anything but Conflict and Temporary is a bug
+    and ends the loop."""
+    while not stop.is_set():
+        woken.clear()
+        try:
+            pause_s = loop.step()
+        except Conflict:
+            pause_s = 0.05  # somebody was faster; the watch brings what they wrote
+        except Temporary as error:
+            log.warning("%s: %s; trying again in %.1f s", loop.name, error.message, error.retry_s)
+            stop.wait(error.retry_s)  # deaf to wake-ups: a broken watch wakes without end
+            continue
+        woken.wait(pause_s)
+
+
+def run_all(loops: Sequence[tuple[Loop, threading.Event]], stop: threading.Event) -> None:
+    """Run every loop in a thread of its own until `stop`. A bug in one stops all and is raised here: the process dies of
+    it and its supervisor starts a fresh one."""
+    bugs: list[BaseException] = []
+
+    def body(loop: Loop, woken: threading.Event) -> None:
+        try:
+            run(loop, woken, stop)
+        except BaseException as bug:
+            bugs.append(bug)
+            stop.set()
+
+    threads = [threading.Thread(target=body, args=pair, name=pair[0].name, daemon=True) for pair in loops]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+    for _, woken in loops:
+        woken.set()
+    for thread in threads:
+        thread.join(timeout=5)
+    if bugs:
+        raise bugs[0]
+
+
+class Decider:
+    """A loop whose only act is to commit decisions. `leadership`: only the leader decides, and every decision rests on
+    its lock; None: nobody else writes these records."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        view: View,
+        decide: Callable[[Facts, float], Sequence[Decision]],
+        clock: Clock,
+        leadership: Leadership | None = None,
+        period_s: float = 10.0,
+    ) -> None:
+        self.name = name
+        self._store, self._view, self._decide, self._clock = store, view, decide, clock
+        self._leadership, self._period_s = leadership, period_s
+        self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
+
+    def step(self) -> float:
+        self._view.refresh()
+        pause_s, lock = self._period_s, ()
+        if self._leadership:
+            held = self._leadership.hold(self._view)
+            pause_s = min(pause_s, self._leadership.renew_s)
+            if held is None:
+                return pause_s
+            lock = (held,)
+        if not self._may_decide():
+            return min(pause_s, 1.0)
+        decisions = self._decide(self._view, self._clock.now_s())
+        return pause_s if self._commit_all(decisions, lock) else 0.05
+
+    def _may_decide(self) -> bool:
+        """Never on a view that is old, or that lacks what this loop itself has written."""
+        view = self._view
+        self._written = {key: revision for key, revision in self._written.items() if view.seen(key) < revision}
+        return not self._written and view.age_s <= MAX_VIEW_AGE_S
+
+    def _commit_all(self, decisions: Sequence[Decision], lock: tuple[Unchanged, ...]) -> bool:
+        """Commit what still holds; False if anything did not. An answer that was lost ends the pass: read again first."""
+        raised: dict[str, int] = {}
+        waiting = list(batches(decisions))[::-1]
+        complete = True
+        while waiting:
+            batch = waiting.pop()
+            try:
+                self._commit(batch, lock, raised)
+            except Conflict as conflict:
+                complete = False
+                if len(batch) > 1:
+                    half = len(batch) // 2
+                    waiting += [batch[half:], batch[:half]]
+                else:
+                    log.info("%s: %s %s no longer holds: %s", self.name, batch[0].verb, batch[0].key, conflict.message)
+            except Temporary:
+                self._view.distrust()
+                raise
+        return complete
+
+    def _commit(self, batch: Sequence[Decision], lock: tuple[Unchanged, ...], raised: dict[str, int]) -> None:
+        """`raised`: prefixes that an earlier transaction of this pass found unchanged and then wrote to itself. What it left
+        behind is known, so later decisions rest on its revision."""
+        requires = [*lock, *(r for decision in batch for r in decision.requires)]
+        requires = list(dict.fromkeys(raise_to(requirement, raised) for requirement in requires))
+        puts = {record.key: self._view.encode(record) for decision in batch for record in decision.puts}
+        deletes = [key for decision in batch for key in decision.deletes]
+        revision = self._store.commit(puts, deletes, requires)
+        for requirement in requires:
+            if isinstance(requirement, NotNewer) and any(key.startswith(requirement.prefix) for key in puts):
+                raised[requirement.prefix] = revision
+        self._written |= {key: revision for key in (*puts, *deletes) if self._view.watches(key)}
+        for decision in batch:
+            log.info("%s %s: %s", decision.verb, decision.key, decision.reason)
+
+
+def raise_to(requirement: Requirement, raised: dict[str, int]) -> Requirement:
+    if isinstance(requirement, NotNewer) and requirement.prefix in raised:
+        return NotNewer(requirement.prefix, max(requirement.revision, raised[requirement.prefix]))
+    return requirement
+
+
+def batches(decisions: Sequence[Decision]) -> Iterator[list[Decision]]:
+    """Decisions that fit into one transaction, in order; no key is written twice in one."""
+    batch: list[Decision] = []
+    keys: set[str] = set()
+    requirements: set[Requirement] = set()
+    for decision in decisions:
+        own = {record.key for record in decision.puts} | set(decision.deletes)
+        needs = requirements | set(decision.requires)
+        full = len(batch) == MAX_DECISIONS or len(needs) + 1 > MAX_OPERATIONS or len(keys | own) > MAX_OPERATIONS
+        if batch and (full or keys & own):
+            yield batch
+            batch, keys, needs = [], set(), set(decision.requires)
+        batch.append(decision)
+        keys, requirements = keys | own, needs
+    if batch:
+        yield batch

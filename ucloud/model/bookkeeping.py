@@ -1,0 +1,50 @@
+"""Small records that keep the others consistent."""
+
+from typing import ClassVar
+
+from ucloud.model.record import Record
+
+
+class Unique(Record, frozen=True, kw_only=True):
+    """The value of a `unique/…` and a `use/…` key: who owns it."""
+
+    prefix: ClassVar[str] = "unique/"
+    path: str
+    owner: str
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+
+class Idempotency(Record, frozen=True, kw_only=True):
+    """The answer to a request that carried an Idempotency-Key, written in that request's own transaction.
+
+    body: SHA-256 of method, path and body. A repeated request gets `status` and the answer for `resource` and `action`
+    again; one with another body a conflict. Swept after 24 h.
+    """
+
+    prefix: ClassVar[str] = "idempotency/"
+    project: str
+    name: str
+    body: str
+    resource: str
+    action: str
+    created: str
+
+    @property
+    def key(self) -> str:
+        return self.at(self.project, self.name)
+
+
+class Lock(Record, frozen=True, kw_only=True):
+    """Leadership of a control loop, bound to a lease. Put once and never rewritten, so that its revision is that of its
+    creation: requiring it unchanged proves that this leader, in this term, still leads."""
+
+    prefix: ClassVar[str] = "lock/"
+    loop: str
+    owner: str
+
+    @property
+    def key(self) -> str:
+        return self.at(self.loop)

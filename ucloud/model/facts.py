@@ -1,0 +1,18 @@
+"""What a `decide` sees: the records that its loop watches, with their revisions. `ucloud.store.view.View` is one."""
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+from ucloud.model.record import Fact, Record
+
+R = TypeVar("R", bound=Record)
+
+
+class Facts(Protocol):
+    def all(self, kind: type[R]) -> Mapping[str, Fact[R]]:
+        """Every record of that type, by key."""
+
+    def get(self, kind: type[R], key: str) -> Fact[R] | None: ...
+
+    def seen(self, prefix: str) -> int:
+        """Every change of keys under `prefix` up to this revision is in."""

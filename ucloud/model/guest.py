@@ -1,0 +1,36 @@
+"""Guests: what a hypervisor driver is told to run, and what it says is running."""
+
+from typing import Literal
+
+import msgspec
+
+GuestState = Literal["running", "paused", "powered-off"]
+
+
+class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk as the hypervisor attaches it. path: a file in `format` (qcow2), its backing files included beside it."""
+
+    name: str
+    path: str
+    format: str = "qcow2"
+
+
+class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest to be. Disks are attached in order; the first is booted."""
+
+    vm: str
+    name: str
+    epoch: int
+    boots: int
+    cpus: int
+    memory_mib: int
+    disks: tuple[GuestDisk, ...] = ()
+
+
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go."""
+
+    vm: str
+    epoch: int
+    boots: int
+    state: GuestState

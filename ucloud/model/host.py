@@ -1,0 +1,83 @@
+"""A host: what the operator wants of it, whether it lives, and what it says of itself."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from ucloud.model.record import Record
+
+
+class Host(Record, frozen=True, kw_only=True):
+    """What the operator wants. Written by the API. cpus, memory_mib: the agreed capacity, 0: all that it reports."""
+
+    prefix: ClassVar[str] = "host/"
+    id: str
+    name: str
+    enabled: bool = True
+    labels: dict[str, str] = {}
+    cpus: int = 0
+    memory_mib: int = 0
+    created: str
+
+    @property
+    def key(self) -> str:
+        return self.at(self.id)
+
+
+class Alive(Record, frozen=True, kw_only=True):
+    """The host's heartbeat, bound to a lease: gone when the host is. boot: changes with every boot of the machine."""
+
+    prefix: ClassVar[str] = "alive/"
+    host: str
+    boot: str
+
+    @property
+    def key(self) -> str:
+        return self.at(self.host)
+
+
+class Inventory(Record, frozen=True, kw_only=True):
+    """What the host is and has, said by itself. stray_vms: VMs of
+    which something is on this host though no manifest names them; their guests are killed, their disks and logs kept."""
+
+    prefix: ClassVar[str] = "status/"
+    host: str
+    cpus: int
+    memory_mib: int
+    hypervisor: str
+    accel: str
+    version: str
+    stray_vms: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.at(self.host, "inventory")
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """Text that never leaves through the API: the raw records there show «secret» instead."""
+
+    secret: str
+
+
+class Endpoint(Record, frozen=True, kw_only=True):
+    """Where the API reaches this host's daemon (logs, consoles), and the token that it asks for. The token is made anew
+    at each start by the host itself, so that it opens nothing but this host."""
+
+    prefix: ClassVar[str] = "status/"
+    host: str
+    url: str
+    token: Secret
+
+    @property
+    def key(self) -> str:
+        return self.at(self.host, "endpoint")
+
+
+def without_secrets(value: Any) -> Any:
+    """A JSON value with every Secret blanked, whatever record it came from."""
+    if isinstance(value, dict):
+        return {k: "«secret»" if k == "secret" else without_secrets(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(v) for v in value]
+    return value

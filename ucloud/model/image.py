@@ -1,0 +1,55 @@
+"""Images, and the pools that hold them and the disks cloned from them."""
+
+from typing import ClassVar, Literal
+
+from ucloud.model.record import Record
+
+
+class Pool(Record, frozen=True, kw_only=True):
+    """Where images and disks live. Written by the API. kind `directory`: qcow2 files below `path`."""
+
+    prefix: ClassVar[str] = "pool/"
+    name: str
+    kind: Literal["directory"] = "directory"
+    path: str
+    created: str
+
+    @property
+    def key(self) -> str:
+        return self.at(self.name)
+
+
+class Image(Record, frozen=True, kw_only=True):
+    """What people want. Written by the API. bytes, sha256: of the upload, as announced. uploaded_at: when the API had
+    received and checked every byte; the image loop then examines it and says so in `ImageState`."""
+
+    prefix: ClassVar[str] = "image/"
+    id: str
+    name: str
+    project: str = "default"
+    pool: str
+    bytes: int
+    sha256: str
+    created: str
+    uploaded_at: str = ""
+    deleted_at: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.at(self.id)
+
+
+class ImageState(Record, frozen=True, kw_only=True):
+    """What became of an upload. Written by the image loop. Only a `ready` image can be cloned; a `failed` one says why."""
+
+    prefix: ClassVar[str] = "imagestate/"
+    image: str
+    phase: Literal["ready", "failed"]
+    format: str = ""
+    virtual_size_mib: int = 0
+    error: str = ""
+    since: str
+
+    @property
+    def key(self) -> str:
+        return self.at(self.image)

@@ -1,0 +1,38 @@
+"""Keys that are not the key of a single record type, and the root under which all keys live.
+
+All keys in ucloud are written without the root; only the etcd driver adds it. A prefix ends with a slash: `alive/h1`
+would also match `alive/h10`.
+"""
+
+ROOT = "/ucloud/v1/"
+
+
+def unique(kind: str, *parts: str) -> str:
+    """Exists once: `unique/vm/default/web`; its value is a `Unique`."""
+    return "/".join(("unique", kind, *parts))
+
+
+def use(kind: str, id: str, user: str) -> str:
+    """`user` needs the `kind` named `id`, which therefore can't be deleted: `use/image/image-01…/vm-01…`."""
+    return f"use/{kind}/{id}/{user}"
+
+
+def used_by(kind: str, id: str) -> str:
+    """The prefix of all `use` keys of one thing."""
+    return f"use/{kind}/{id}/"
+
+
+def lock(loop: str) -> str:
+    return f"lock/{loop}"
+
+
+def fence(host: str) -> str:
+    return f"fence/{host}"
+
+
+def manifests(host: str) -> str:
+    return f"manifest/{host}/"
+
+
+def statuses(host: str) -> str:
+    return f"status/{host}/"

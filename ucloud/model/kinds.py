@@ -1,0 +1,31 @@
+"""Which type of record lives under which key."""
+
+from ucloud.model.bookkeeping import Idempotency, Lock, Unique
+from ucloud.model.host import Alive, Endpoint, Host, Inventory
+from ucloud.model.image import Image, ImageState, Pool
+from ucloud.model.record import Record
+from ucloud.model.vm import Manifest, Placement, Status, Vm
+
+KINDS: dict[str, type[Record]] = {
+    "vm": Vm,
+    "placement": Placement,
+    "manifest": Manifest,
+    "host": Host,
+    "alive": Alive,
+    "pool": Pool,
+    "image": Image,
+    "imagestate": ImageState,
+    "unique": Unique,
+    "use": Unique,
+    "idempotency": Idempotency,
+    "lock": Lock,
+}
+STATUS_KINDS: dict[str, type[Record]] = {"vm": Status, "inventory": Inventory, "endpoint": Endpoint}
+
+
+def kind_of(key: str) -> type[Record] | None:
+    """None for a key that this version does not know: it is left alone."""
+    first, *rest = key.split("/")
+    if first == "status":
+        return STATUS_KINDS.get(rest[1]) if len(rest) > 1 else None
+    return KINDS.get(first)

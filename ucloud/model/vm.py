@@ -1,0 +1,112 @@
+"""A VM: what its owner wants, where it is placed, what its host was told, and what that host sees."""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+from ucloud.model.record import Record
+
+Power = Literal["on", "off"]
+Want = Literal["running", "stopped", "absent"]
+Phase = Literal["starting", "running", "stopping", "stopped", "off"]
+
+
+class Vm(Record, frozen=True, kw_only=True):
+    """What people want. Written by the API; the scheduler deletes it when no trace of the VM is left.
+
+    boots: how often it was told to start; start, reboot and reset raise it. hard: the last change of power or boots
+    does not ask the guest first (stop --force, reset).
+    """
+
+    prefix: ClassVar[str] = "vm/"
+    id: str
+    name: str
+    project: str = "default"
+    image: str
+    pool: str
+    cpus: int = 1
+    memory_mib: int = 512
+    disk_mib: int
+    power: Power = "on"
+    boots: int = 1
+    hard: bool = False
+    labels: dict[str, str] = {}
+    created: str
+    deleted_at: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.at(self.id)
+
+
+class Placement(Record, frozen=True, kw_only=True):
+    """Which host owns the VM (`""`: none yet, `reason` says why). Written by the scheduler, only when it changes.
+
+    epoch rises with every owner; whatever a host makes for a VM carries it.
+    """
+
+    prefix: ClassVar[str] = "placement/"
+    vm: str
+    host: str
+    epoch: int
+    since: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        return self.at(self.vm)
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """A clone of `image` in `pool`, grown to `size_mib`."""
+
+    name: str
+    pool: str
+    image: str
+    size_mib: int
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """All that a host needs to run a VM. Written by the scheduler. `revisions` (stored as `from`) names the revision of
+    each record that it was made from: {"vm": 184}; the host echoes it."""
+
+    prefix: ClassVar[str] = "manifest/"
+    host: str
+    vm: str
+    name: str
+    epoch: int
+    boots: int
+    want: Want
+    hard: bool = False
+    cpus: int
+    memory_mib: int
+    disks: tuple[Disk, ...] = ()
+    disks_do: Literal["keep", "delete"] = "keep"
+    revisions: dict[str, int] = msgspec.field(name="from", default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return self.at(self.host, self.vm)
+
+
+class Status(Record, frozen=True, kw_only=True):
+    """What the host sees of a VM, written by that host on change only.
+
+    phase: `off` means that the guest powered itself off (it stays off until `boots` rises), `stopped` that it was told
+    to. crashes: how often it died by itself since it was told to boot. error: the last failure, "" after a success.
+    """
+
+    prefix: ClassVar[str] = "status/"
+    host: str
+    vm: str
+    epoch: int
+    boots: int
+    phase: Phase
+    since: str
+    crashes: int = 0
+    error: str = ""
+    revisions: dict[str, int] = msgspec.field(name="from", default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return self.at(self.host, "vm", self.vm)
