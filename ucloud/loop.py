@@ -91,7 +91,8 @@ class Decider:
 
     def step(self) -> float:
         self._view.refresh()
-        pause_s, lock = self._period_s, ()
+        pause_s = self._period_s
+        lock: tuple[Unchanged, ...] = ()
         if self._leadership:
             held = self._leadership.hold(self._view)
             pause_s = min(pause_s, self._leadership.renew_s)

@@ -10,7 +10,7 @@ R = TypeVar("R", bound=Record)
 
 class Facts(Protocol):
     def all(self, kind: type[R]) -> Mapping[str, Fact[R]]:
-        """Every record of that type, by key."""
+        """Every record of that type, by key and sorted by it."""
 
     def get(self, kind: type[R], key: str) -> Fact[R] | None: ...
 

@@ -57,11 +57,19 @@ class Placement(Record, frozen=True, kw_only=True):
         return self.at(self.vm)
 
 
+class PoolRef(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host needs to know of a pool: see `ucloud.model.image.Pool`."""
+
+    name: str
+    kind: str
+    path: str
+
+
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """A clone of `image` in `pool`, grown to `size_mib`."""
 
     name: str
-    pool: str
+    pool: PoolRef
     image: str
     size_mib: int
 

@@ -1,0 +1,167 @@
+"""The next step for each VM on this host. Pure: what was told, what was said, what is there; out come decisions and acts.
+
+Called by the host's loop (`ucloud.host.loop`), which never has two steps of one VM under way. A step that fails is tried
+again: nothing here depends on how far an earlier one came, only on what is there now.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ucloud.base.clock import timestamp
+from ucloud.model import keys
+from ucloud.model.decision import Decision, Requirement, absent, unchanged
+from ucloud.model.guest import Guest
+from ucloud.model.record import Fact
+from ucloud.model.vm import Manifest, Phase, Status
+
+Verb = Literal["start", "power-down", "kill", "erase"]
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to do to the world, safe to repeat.
+
+    start: make the disks and the guest. power-down: ask the guest. kill: end it at once. erase: remove disks (if the
+    manifest says so), logs and all other traces of a VM whose guest is gone.
+    """
+
+    verb: Verb
+    vm: str
+    reason: str
+    manifest: Manifest | None = None
+
+
+Step: TypeAlias = Decision | Act
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the host knows of its VMs, by VM id.
+
+    errors: what the last step failed with. held: acts that are not due (again) yet. asked_s: for how long the guest has
+    been asked to power down. erased: VMs of which, under their present manifest, everything was removed.
+    """
+
+    host: str
+    manifests: Mapping[str, Fact[Manifest]]
+    statuses: Mapping[str, Fact[Status]]
+    guests: Mapping[str, Guest]
+    errors: Mapping[str, str] = {}
+    held: frozenset[tuple[str, Verb]] = frozenset()
+    asked_s: Mapping[str, float] = {}
+    erased: frozenset[str] = frozenset()
+    power_down_s: float = 90.0
+
+
+def decide(world: World, now_s: float) -> dict[str, Step]:
+    """A guest runs only where a manifest wants it, and never before the status says so: at most one step for each VM."""
+    steps: dict[str, Step] = {}
+    for vm in sorted({*world.manifests, *world.statuses, *world.guests}):
+        manifest, status, guest = world.manifests.get(vm), world.statuses.get(vm), world.guests.get(vm)
+        if manifest is None:
+            step = without_manifest(world, vm, status, guest)
+        elif manifest.record.want == "absent":
+            step = remove(world, manifest, status, guest)
+        elif manifest.record.want == "stopped":
+            step = stop(world, manifest, status, guest, now_s)
+        else:
+            step = run(world, manifest, status, guest, now_s)
+        if step and not (isinstance(step, Act) and (vm, step.verb) in world.held):
+            steps[vm] = step
+    return steps
+
+
+def without_manifest(world: World, vm: str, status: Fact[Status] | None, guest: Guest | None) -> Step | None:
+    """Nothing says that this VM belongs here. Its disks stay: only a manifest deletes disks."""
+    if guest:
+        return Act(verb="kill", vm=vm, reason="no manifest names it here")
+    if status:
+        requires = (unchanged(status), absent(Manifest.at(world.host, vm)))
+        return Decision(verb="clear", key=status.key, reason="no manifest", deletes=(status.key,), requires=requires)
+    return None
+
+
+def remove(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None) -> Step | None:
+    """Undo everything; the last act is to delete the status."""
+    vm = manifest.record.vm
+    if guest:
+        return Act(verb="kill", vm=vm, reason="deleted")
+    if status is None:
+        return None
+    if vm not in world.erased:
+        return Act(verb="erase", vm=vm, reason="deleted", manifest=manifest.record)
+    requires = (unchanged(status), unchanged(manifest))
+    return Decision(verb="clear", key=status.key, reason="no trace is left", deletes=(status.key,), requires=requires)
+
+
+def stop(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None, now_s: float) -> Step | None:
+    if guest is None:
+        return say(world, manifest, status, "stopped", now_s)
+    return end(world, manifest, status, guest, "told to stop", now_s)
+
+
+def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None, now_s: float) -> Step | None:
+    """A guest runs once for each (epoch, boots), unless it crashed."""
+    told = manifest.record
+    if guest and (guest.epoch, guest.boots) != (told.epoch, told.boots):
+        return end(world, manifest, status, guest, f"told to boot again ({told.boots})", now_s)
+    if status is None or (status.record.epoch, status.record.boots) != (told.epoch, told.boots):
+        return say(world, manifest, status, "starting", now_s)
+    phase, crashes = status.record.phase, status.record.crashes
+    if phase == "off" or (guest and guest.state == "powered-off"):
+        if said := say(world, manifest, status, "off", now_s, crashes=crashes):
+            return said
+        return Act(verb="kill", vm=told.vm, reason="it powered itself off") if guest else None
+    if guest:
+        return say(world, manifest, status, "running", now_s, crashes=crashes)
+    if phase == "running":
+        error = "the guest's process ended unexpectedly"
+        return say(world, manifest, status, "starting", now_s, crashes=crashes + 1, error=error)
+    said = say(world, manifest, status, "starting", now_s, crashes=crashes, error=status.record.error)
+    return said or Act(verb="start", vm=told.vm, reason=f"boot {told.boots}", manifest=told)
+
+
+def end(
+    world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest, reason: str, now_s: float
+) -> Step | None:
+    """End a guest: at once if told so, if it is of an older epoch, or after it was asked for long enough."""
+    told, vm = manifest.record, manifest.record.vm
+    if told.hard or guest.state == "powered-off" or guest.epoch != told.epoch:
+        return Act(verb="kill", vm=vm, reason=reason)
+    if status and status.record.phase != "stopping":
+        stopping = msgspec.structs.replace(status.record, phase="stopping", since=timestamp(now_s))
+        requires = (unchanged(status), unchanged(manifest))
+        return Decision(verb="say", key=status.key, reason=reason, puts=(stopping,), requires=requires)
+    if world.asked_s.get(vm, 0.0) >= world.power_down_s:
+        return Act(verb="kill", vm=vm, reason=f"{reason}; it did not power down within {world.power_down_s:g} s")
+    return Act(verb="power-down", vm=vm, reason=reason)
+
+
+def say(
+    world: World,
+    manifest: Fact[Manifest],
+    status: Fact[Status] | None,
+    phase: Phase,
+    now_s: float,
+    crashes: int = 0,
+    error: str = "",
+) -> Decision | None:
+    """Commit the status if it says anything new. It rests on the manifest being unchanged and on no fence on this host."""
+    told = manifest.record
+    said = Status(
+        host=world.host,
+        vm=told.vm,
+        epoch=told.epoch,
+        boots=told.boots,
+        phase=phase,
+        since=status.record.since if status and status.record.phase == phase else timestamp(now_s),
+        crashes=crashes,
+        error=world.errors.get(told.vm, error),
+        revisions=told.revisions,
+    )
+    if status and status.record == said:
+        return None
+    before: Requirement = unchanged(status) if status else absent(said.key)
+    requires = (before, unchanged(manifest), absent(keys.fence(world.host)))
+    reason = f"{phase}, boot {told.boots}" + (f": {said.error}" if said.error else "")
+    return Decision(verb="say", key=said.key, reason=reason, puts=(said,), requires=requires)

@@ -1,0 +1,291 @@
+"""The host's loop: looks at its manifests and at what really runs, decides, and lets workers do it.
+
+Runs in the host daemon on every VM host. It reads and writes nothing in the store but this host's own part (DESIGN §2), and
+may be killed at any moment: everything is found again by looking.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+from typing import Protocol
+
+import msgspec
+
+from ucloud.base.clock import Clock
+from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, Temporary
+from ucloud.driver.hypervisor.contract import Hypervisor
+from ucloud.driver.pool.contract import Pool
+from ucloud.host.decide import Act, Step, Verb, World, decide
+from ucloud.loop import MAX_VIEW_AGE_S
+from ucloud.model.decision import Decision, absent, unchanged
+from ucloud.model.host import Endpoint, Inventory
+from ucloud.model.vm import Manifest, PoolRef, Status
+from ucloud.store.contract import Store
+from ucloud.store.lease import LeasedKey
+from ucloud.store.view import View
+from ucloud.vm import wanted
+
+log = logging.getLogger("ucloud.host")
+
+PERIOD_S = 5.0  # between full looks, which repair what changed without a word
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+ASK_AGAIN_S = 10.0  # a guest that still boots does not hear the power button
+
+
+class Executor(Protocol):
+    """Runs steps, several at once, never two of one VM. The simulator has its own, with an order by chance."""
+
+    def busy(self) -> frozenset[str]: ...
+
+    def submit(self, vm: str, work: Callable[[], None]) -> None: ...
+
+
+class Threads:
+    """An executor with `workers` threads; `wake` is called after every step. A bug in a step is raised by `busy`."""
+
+    def __init__(self, workers: int, wake: Callable[[], None]) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="step")
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._bug: BaseException | None = None
+
+    def busy(self) -> frozenset[str]:
+        if self._bug:
+            raise self._bug
+        with self._lock:
+            return frozenset(self._busy)
+
+    def submit(self, vm: str, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._busy.add(vm)
+        self._pool.submit(self._run, vm, work)
+
+    def _run(self, vm: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as bug:
+            self._bug = bug
+        with self._lock:
+            self._busy.discard(vm)
+        self._wake()
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a step. revision: of a commit that happened; error: why an act failed, or a commit was lost."""
+
+    vm: str
+    step: Step
+    revision: int = 0
+    error: Error | None = None
+
+
+class Retry:
+    """When to try something again that failed or that takes a while; times are of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.first_s = self.due_s = 0.0
+
+    def note(self, now_s: float, pause_s: float) -> None:
+        self.first_s = self.first_s if self.times else now_s
+        self.times += 1
+        self.due_s = now_s + pause_s
+
+
+class HostLoop:
+    """`pools` gives the driver of a pool that a manifest names; `inventory` and `endpoint` are what this host says of
+    itself, without the strays, which the loop fills in."""
+
+    name = "host"
+
+    def __init__(
+        self,
+        store: Store,
+        view: View,
+        hypervisor: Hypervisor,
+        pools: Callable[[PoolRef], Pool],
+        executor: Executor,
+        clock: Clock,
+        inventory: Inventory,
+        endpoint: Endpoint,
+        power_down_s: float = 90.0,
+    ) -> None:
+        self.host = inventory.host
+        self._store, self._view, self._clock = store, view, clock
+        self._hypervisor, self._pools, self._executor = hypervisor, pools, executor
+        self._inventory, self._endpoint, self._power_down_s = inventory, endpoint, power_down_s
+        self._outcomes: SimpleQueue[Outcome] = SimpleQueue()  # from the workers; all that follows is the loop's alone
+        self._written: dict[str, tuple[str, int]] = {}  # VM → key and revision written, not yet seen again
+        self._errors: dict[str, str] = {}
+        self._retries: dict[tuple[str, Verb], Retry] = {}
+        self._erased: dict[str, Manifest] = {}
+        self._trimmed_s = clock.monotonic_s()
+
+    def step(self) -> float:
+        busy = self._executor.busy()  # before looking: what ends while we look is looked at the next time
+        while not self._outcomes.empty():
+            self._learn(self._outcomes.get())
+        self._trim()
+        self._view.refresh()
+        if self._view.age_s > MAX_VIEW_AGE_S:
+            return 1.0
+        world = self._look()
+        steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **self._own(world)}
+        for vm, step in steps.items():
+            if vm not in busy and self._seen(vm):
+                self._submit(vm, step)
+        return self._pause_s()
+
+    def _submit(self, vm: str, step: Step) -> None:
+        if isinstance(step, Decision):
+            puts = {record.key: self._view.encode(record) for record in step.puts}
+            self._executor.submit(vm, partial(self._commit, vm, step, puts))
+        else:
+            self._executor.submit(vm, partial(self._do, step))
+
+    def _look(self) -> World:
+        manifests = {fact.record.vm: fact for fact in self._view.all(Manifest).values()}
+        statuses = {fact.record.vm: fact for fact in self._view.all(Status).values()}
+        guests = self._hypervisor.actual()
+        self._tidy({*manifests, *statuses, *guests}, set(guests))
+        now_s = self._clock.monotonic_s()
+        asked = {vm: retry for (vm, verb), retry in self._retries.items() if verb == "power-down"}
+        return World(
+            host=self.host,
+            manifests=manifests,
+            statuses=statuses,
+            guests=guests,
+            errors=dict(self._errors),
+            held=frozenset(key for key, retry in self._retries.items() if retry.due_s > now_s),
+            asked_s={vm: now_s - retry.first_s for vm, retry in asked.items()},
+            erased=frozenset(
+                vm for vm, manifest in self._erased.items() if vm in manifests and manifests[vm].record == manifest
+            ),
+            power_down_s=self._power_down_s,
+        )
+
+    def _tidy(self, known: set[str], running: set[str]) -> None:
+        """Forget what was remembered of VMs that are gone, and of guests that have ended."""
+        self._errors = {vm: error for vm, error in self._errors.items() if vm in known}
+        self._erased = {vm: manifest for vm, manifest in self._erased.items() if vm in known}
+        for vm, verb in list(self._retries):
+            if vm not in known or (verb in ("power-down", "kill") and vm not in running):
+                del self._retries[vm, verb]
+
+    def _seen(self, vm: str) -> bool:
+        """What this host wrote of the VM has come back: the view is not older than our own word."""
+        key, revision = self._written.get(vm, ("", 0))
+        return revision == 0 or self._view.seen(key) >= revision
+
+    def _pause_s(self) -> float:
+        now_s = self._clock.monotonic_s()
+        due_s = [retry.due_s - now_s for retry in self._retries.values() if retry.due_s > now_s]
+        return max(0.05, min([PERIOD_S, *due_s]))
+
+    def _trim(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._trimmed_s >= PERIOD_S:
+            self._trimmed_s = now_s
+            self._hypervisor.trim()
+
+    def _own(self, world: World) -> Mapping[str, Decision]:
+        """What the host has to say of itself, one record at a time, under its own id."""
+        strays = self._hypervisor.traces() - set(world.manifests) - set(world.statuses)
+        inventory = msgspec.structs.replace(self._inventory, stray_vms=tuple(sorted(strays)))
+        for record in (inventory, self._endpoint):
+            fact = self._view.get(type(record), record.key)
+            if fact is None or fact.record != record:
+                requires = (unchanged(fact) if fact else absent(record.key),)
+                return {self.host: Decision(verb="say", key=record.key, reason="itself", puts=(record,), requires=requires)}
+        return {}
+
+    def _learn(self, outcome: Outcome) -> None:
+        """Draw the conclusions of a step that a worker has finished."""
+        step = outcome.step
+        if isinstance(step, Act):
+            if outcome.error:
+                self._fail(step, outcome.error)
+            else:
+                self._succeed(step)
+        elif outcome.revision:
+            self._written[outcome.vm] = (step.key, outcome.revision)
+        elif isinstance(outcome.error, Temporary):
+            self._view.distrust()  # it may have happened: read again
+
+    # What the workers do.
+
+    def _commit(self, vm: str, decision: Decision, puts: Mapping[str, bytes]) -> None:
+        try:
+            revision = self._store.commit(puts, decision.deletes, decision.requires)
+        except (Conflict, Temporary) as error:
+            log.info("%s %s did not happen: %s", decision.verb, decision.key, error.message)
+            self._outcomes.put(Outcome(vm, decision, error=error))
+        else:
+            log.info("%s %s: %s", decision.verb, decision.key, decision.reason)
+            self._outcomes.put(Outcome(vm, decision, revision=revision))
+
+    def _do(self, act: Act) -> None:
+        log.info("%s %s: %s", act.verb, act.vm, act.reason)
+        try:
+            self._act(act)
+        except (Temporary, Invalid, Conflict, NoCapacity) as error:
+            self._outcomes.put(Outcome(act.vm, act, error=error))
+        else:
+            self._outcomes.put(Outcome(act.vm, act))
+
+    def _act(self, act: Act) -> None:
+        if act.verb == "kill":
+            self._hypervisor.kill(act.vm)
+        elif act.verb == "power-down":
+            self._hypervisor.power_down(act.vm)
+        elif act.verb == "start" and act.manifest:
+            self._start(act.manifest)
+        elif act.verb == "erase" and act.manifest:
+            self._erase(act.manifest)
+
+    def _start(self, manifest: Manifest) -> None:
+        attachments = {}
+        for disk in manifest.disks:
+            pool = self._pools(disk.pool)
+            pool.add_disk(manifest.vm, disk.name, disk.image, disk.size_mib)
+            attachments[disk.name] = pool.attachment(manifest.vm, disk.name)
+        self._hypervisor.start(wanted.guest(manifest, attachments))
+
+    def _erase(self, manifest: Manifest) -> None:
+        if manifest.disks_do == "delete":
+            for disk in manifest.disks:
+                self._pools(disk.pool).remove_disk(manifest.vm, disk.name)
+        self._hypervisor.forget(manifest.vm)
+
+    def _fail(self, act: Act, error: Error) -> None:
+        log.warning("%s %s: %s", act.verb, act.vm, error.message)
+        self._errors[act.vm] = f"{act.verb}: {error.message}"
+        retry = self._retries.setdefault((act.vm, act.verb), Retry())
+        retry.note(self._clock.monotonic_s(), min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**retry.times))
+
+    def _succeed(self, act: Act) -> None:
+        """A guest that was started may crash at once: the next start waits a little longer each time it does."""
+        self._errors.pop(act.vm, None)
+        if act.verb == "erase" and act.manifest:
+            self._erased[act.vm] = act.manifest
+        if act.verb in ("start", "power-down"):
+            retry = self._retries.setdefault((act.vm, act.verb), Retry())
+            pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, 2.0**retry.times - 1)
+            retry.note(self._clock.monotonic_s(), pause_s)
+
+
+class Heartbeat:
+    """Keeps `alive/<host>` there. A loop of its own, so that a slow look at the guests never delays it."""
+
+    name = "heartbeat"
+
+    def __init__(self, leased: LeasedKey, period_s: float) -> None:
+        self._leased, self._period_s = leased, period_s
+
+    def step(self) -> float:
+        self._leased.beat()
+        return self._period_s
