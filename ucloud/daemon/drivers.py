@@ -1,0 +1,61 @@
+"""Which driver is used where: the only table that knows them all."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ucloud.base.config import Config
+from ucloud.driver.hypervisor.contract import Hypervisor
+from ucloud.driver.machine import linux as machine
+from ucloud.driver.pool.contract import Pool
+
+__all__ = ["hypervisor", "machine", "pool"]
+
+
+class PoolIdentity(Protocol):
+    """What `model.image.Pool` and `model.vm.PoolRef` share."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+
+
+def qemu(config: Config) -> Hypervisor:
+    from ucloud.driver.hypervisor.qemu import QemuHypervisor
+
+    return QemuHypervisor(Path(config.host.run_dir), Path(config.host.state_dir), accel=config.host.accel)
+
+
+def fake(config: Config) -> Hypervisor:
+    from ucloud.driver.hypervisor.fake import FakeHypervisor, GuestDirectory
+
+    return FakeHypervisor(GuestDirectory(Path(config.host.run_dir) / "fake"))
+
+
+HYPERVISORS: dict[str, Callable[[Config], Hypervisor]] = {"qemu": qemu, "fake": fake}
+
+
+def hypervisor(config: Config) -> Hypervisor:
+    return HYPERVISORS[config.host.hypervisor](config)
+
+
+def directory(name: str, path: str) -> Pool:
+    from ucloud.driver.pool.directory import DirectoryPool
+
+    return DirectoryPool(name, Path(path))
+
+
+POOLS: dict[str, Callable[[str, str], Pool]] = {"directory": directory}
+
+
+@functools.cache
+def _pool(name: str, kind: str, path: str) -> Pool:
+    return POOLS[kind](name, path)
+
+
+def pool(identity: PoolIdentity) -> Pool:
+    return _pool(identity.name, identity.kind, identity.path)

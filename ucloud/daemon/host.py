@@ -1,0 +1,83 @@
+"""The host daemon: on every VM host, makes what really runs look like this host's manifests.
+
+It may be killed and restarted at any moment; the guests go on and are found again.
+"""
+
+import fcntl
+import secrets
+import threading
+from pathlib import Path
+from typing import TextIO
+
+import ucloud
+from ucloud.base.clock import SystemClock
+from ucloud.base.config import Config
+from ucloud.base.errors import Conflict
+from ucloud.daemon import drivers
+from ucloud.daemon.process import open_store, stop_on_signals
+from ucloud.driver.hypervisor.contract import Hypervisor
+from ucloud.host.endpoint import Server
+from ucloud.host.loop import Heartbeat, HostLoop, Threads
+from ucloud.loop import run_all
+from ucloud.model import keys
+from ucloud.model.host import Alive, Endpoint, Inventory, Secret
+from ucloud.store.lease import LeasedKey
+from ucloud.store.view import View
+
+WORKERS = 16  # steps of different VMs at the same time
+SYSTEM_MEMORY_MIB = 1024  # not for guests: the system, etcd and the daemons
+
+
+def main(config: Config) -> None:
+    """Run until SIGTERM. Raises Conflict when another daemon of this host is running."""
+    lock = take_lock(Path(config.host.state_dir))
+    stop, woken, beat_woken = stop_on_signals(), threading.Event(), threading.Event()
+    clock, store = SystemClock(), open_store(config)
+    hypervisor = drivers.hypervisor(config)
+    hypervisor.subscribe(woken.set)
+    token = secrets.token_urlsafe(24)
+    server = Server(config.host.address, token, hypervisor)
+    threading.Thread(target=server.serve_forever, name="endpoint", daemon=True).start()
+    id = config.host.id
+    view = View(store, [keys.manifests(id), keys.statuses(id), keys.fence(id)], clock, woken.set)
+    loop = HostLoop(
+        store,
+        view,
+        hypervisor,
+        drivers.pool,
+        Threads(WORKERS, woken.set),
+        clock,
+        inventory(config, hypervisor),
+        Endpoint(host=id, url=server.url, token=Secret(token)),
+        config.host.power_down_s,
+    )
+    leased = LeasedKey(store, Alive(host=id, boot=drivers.machine.boot_id()), config.host.ttl_s, clock)
+    try:
+        run_all([(loop, woken), (Heartbeat(leased, leased.renew_s), beat_woken)], stop)
+    finally:
+        server.shutdown()
+        hypervisor.close()
+        store.close()
+        lock.close()
+
+
+def take_lock(state_dir: Path) -> TextIO:
+    """An open file that no second daemon of this host can lock."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    file = (state_dir / "daemon.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(f"another host daemon holds {file.name}") from None
+    return file
+
+
+def inventory(config: Config, hypervisor: Hypervisor) -> Inventory:
+    return Inventory(
+        host=config.host.id,
+        cpus=config.host.cpus or drivers.machine.cpus(),
+        memory_mib=config.host.memory_mib or max(0, drivers.machine.memory_mib() - SYSTEM_MEMORY_MIB),
+        hypervisor=hypervisor.name,
+        accel=hypervisor.accel,
+        version=ucloud.__version__,
+    )

@@ -1,0 +1,27 @@
+"""What every daemon does at its start and at its end."""
+
+import os
+import signal
+import socket
+import threading
+
+from ucloud.base.clock import SystemClock
+from ucloud.base.config import Config
+from ucloud.store.etcd import EtcdStore
+
+
+def stop_on_signals() -> threading.Event:
+    """Set by SIGTERM and SIGINT: the daemon then ends in order."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def open_store(config: Config) -> EtcdStore:
+    return EtcdStore(config.etcd.endpoints, SystemClock())
+
+
+def process_name(kind: str) -> str:
+    """Unique among all that may hold a lock at the same time."""
+    return f"{kind}@{socket.gethostname()}:{os.getpid()}"
