@@ -50,9 +50,9 @@ class MemoryStore:
             found: list[Item] = []
             for item in self._items(prefix, after, revision):
                 if limit and len(found) == limit:
-                    return Listing(tuple(found), self._revision, more=True)
+                    return Listing(tuple(found), revision, more=True)
                 found.append(item)
-            return Listing(tuple(found), self._revision)
+            return Listing(tuple(found), revision)
 
     def get(self, key: str) -> Item | None:
         with self._turn():
