@@ -14,6 +14,7 @@ from ucloud.model.guest import Guest, GuestDisk, GuestSpec, GuestState
 
 __all__ = ["Guest", "GuestDisk", "GuestSpec", "GuestState", "Hypervisor", "Log"]
 
+
 class Log(msgspec.Struct, frozen=True):
     """What the guest wrote to its serial line: the newest part, `truncated` when older parts are gone."""
 

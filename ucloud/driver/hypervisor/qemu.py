@@ -1,0 +1,228 @@
+"""Guests as qemu processes, without libvirt. Made by the daemon's driver table, called by the host loop and its workers.
+
+Of a VM there is, in `run_dir`/vm/<id> (root's alone): the sockets `qmp` and `console`, and `log/` (serial_log.py); and a
+control group (cgroup.py). The guest's process runs as a user of its own, which can write nothing but its disks. It outlives
+the daemon: the next QemuHypervisor on the same run_dir finds it by looking (qemu_process.py). Needs root, and the machine's
+mount namespace (`nsenter --net`, not `ip netns exec`: what a daemon mounts in a namespace of its own goes with it).
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from ucloud.base.errors import Conflict, NotFound, Temporary
+from ucloud.driver.hypervisor import qmp
+from ucloud.driver.hypervisor.accel import working_accel
+from ucloud.driver.hypervisor.cgroup import Groups
+from ucloud.driver.hypervisor.contract import Guest, GuestDisk, GuestSpec, Log
+from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, uid
+from ucloud.driver.hypervisor.qemu_guest import QemuGuest
+from ucloud.driver.hypervisor.qemu_process import GuestProcess, find, launch
+from ucloud.driver.hypervisor.serial_log import SerialLog
+from ucloud.driver.hypervisor.watcher import Watcher
+
+LOOK_S = 5.0  # how old the list of processes may be; exits are seen at once anyway
+VM = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class QemuHypervisor:
+    name = "qemu"
+
+    def __init__(
+        self, run_dir: Path, *, accel: Literal["auto", "kvm", "tcg"] = "auto", probe_kernel: Path | None = None
+    ) -> None:
+        """probe_kernel: a Linux kernel to try KVM with when accel is `auto` (default: this machine's own)."""
+        self._vms = run_dir.resolve() / "vm"
+        self._vms.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.accel: str = working_accel(run_dir, probe_kernel) if accel == "auto" else accel
+        self._groups = Groups(f"{run_dir.name}-{hashlib.sha256(os.fsencode(self._vms)).hexdigest()[:8]}")
+        self._lock = threading.Lock()  # of the dict below
+        self._looking = threading.Lock()  # a process is either launched and kept, or found: never both
+        self._guests: dict[str, QemuGuest] = {}
+        self._looked_s = float("-inf")
+        self._wakes: list[Callable[[], None]] = []
+        self._watcher = Watcher("qemu-watcher")
+        self._look()
+
+    def actual(self) -> Mapping[str, Guest]:
+        if time.monotonic() - self._looked_s > LOOK_S:
+            self._look()
+        with self._lock:
+            guests = list(self._guests.values())
+        seen = [(guest.process, guest.state()) for guest in guests]
+        return {
+            process.who.vm: Guest(vm=process.who.vm, epoch=process.who.epoch, boots=process.who.boots, state=state)
+            for process, state in seen
+            if process.alive()
+        }
+
+    def traces(self) -> frozenset[str]:
+        with self._lock:
+            running = frozenset(self._guests)
+        return running | self._groups.guests() | {directory.name for directory in self._vms.iterdir()}
+
+    def start(self, spec: GuestSpec) -> None:
+        if self._guest(spec.vm):
+            raise Conflict(f"{spec.vm} has a guest already")
+        try:
+            guest = self._launch(spec)
+        except OSError as error:
+            raise Temporary(f"{spec.vm} cannot be started: {error}") from error
+        try:
+            guest.started()
+        except Temporary as error:
+            self.kill(spec.vm)
+            raise Temporary(f"{spec.vm} cannot be started: {self._log(spec.vm).last_complaint() or error.message}") from error
+
+    def power_down(self, vm: str) -> None:
+        guest = self._guest(vm)
+        if guest:
+            guest.call("system_powerdown")
+
+    def kill(self, vm: str) -> None:
+        guest = self._guest(vm)
+        if guest:
+            guest.process.kill()
+            self._gone(guest)
+        self._groups.kill(vm)
+        self._groups.remove(vm)
+
+    def forget(self, vm: str) -> None:
+        if self._guest(vm):
+            raise Conflict(f"{vm} has a guest")
+        self._groups.remove(vm)
+        try:
+            self._log(vm).remove()
+            if self._directory(vm).exists():
+                shutil.rmtree(self._directory(vm))
+        except OSError as error:
+            raise Temporary(f"{vm} cannot be forgotten: {error}") from error
+
+    def log(self, vm: str) -> Log:
+        try:
+            return self._log(vm).read()
+        except FileNotFoundError:
+            raise NotFound(f"there is no serial log of {vm}") from None
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        self._wakes.append(wake)
+
+    def trim(self) -> None:
+        for directory in self._vms.iterdir():
+            self._log(directory.name).trim()
+
+    def close(self) -> None:
+        self._wakes.clear()
+        self._watcher.close()
+        with self._lock:
+            for guest in self._guests.values():
+                guest.close()
+            self._guests.clear()
+
+    def _launch(self, spec: GuestSpec) -> QemuGuest:
+        user = uid(spec.vm)
+        directory = self._directory(spec.vm)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        log = self._log(spec.vm)
+        log.add()
+        log.trim()
+        for disk in spec.disks:
+            _hand_over(disk, user)
+        group = self._groups.add(spec.vm)
+        with (
+            qmp.listen(directory / "qmp") as control,
+            qmp.listen(directory / "console") as console,
+            log.open() as serial,
+            log.open_complaints() as complaints,
+        ):
+            files = Files(qmp=control.fileno(), console=console.fileno(), log=serial.fileno())
+            command = command_line(spec, self.accel, files, direct=all(map(_can_be_direct, spec.disks)))
+            with self._looking:
+                child = launch(
+                    command,
+                    user=user,
+                    directory=directory,
+                    group=group,
+                    inherited=(files.qmp, files.console, files.log),
+                    complaints=complaints.fileno(),
+                )
+                who = Identity(spec.vm, spec.epoch, spec.boots)
+                return self._keep(GuestProcess(who, child.pid, os.pidfd_open(child.pid), child))
+
+    def _look(self) -> None:
+        """Take in guests that this object did not start: those of a daemon before it."""
+        with self._looking:
+            with self._lock:
+                known = {guest.process.pid for guest in self._guests.values() if guest.process.alive()}
+            for process in find(self._vms):
+                if process.pid not in known:
+                    self._keep(process)
+            self._looked_s = time.monotonic()
+
+    def _guest(self, vm: str) -> QemuGuest | None:
+        """The VM's guest, if it has one that lives. Looks twice before it says no."""
+        guest = self._known(vm)
+        if guest is None:
+            self._look()
+            guest = self._known(vm)
+        return guest
+
+    def _known(self, vm: str) -> QemuGuest | None:
+        with self._lock:
+            guest = self._guests.get(vm)
+        return guest if guest and guest.process.alive() else None
+
+    def _keep(self, process: GuestProcess) -> QemuGuest:
+        guest = QemuGuest(process, self._directory(process.who.vm) / "qmp", self._watcher, self._wake)
+        with self._lock:
+            self._guests[process.who.vm] = guest
+        self._watcher.add(process.pidfd, lambda: self._exited(guest))
+        return guest
+
+    def _exited(self, guest: QemuGuest) -> None:
+        self._gone(guest)
+        self._wake()
+
+    def _gone(self, guest: QemuGuest) -> None:
+        self._watcher.remove(guest.process.pidfd)
+        guest.close()
+        guest.process.reap()
+        with self._lock:
+            if self._guests.get(guest.process.who.vm) is guest:
+                del self._guests[guest.process.who.vm]
+
+    def _wake(self) -> None:
+        for wake in list(self._wakes):
+            wake()
+
+    def _directory(self, vm: str) -> Path:
+        assert VM.fullmatch(vm), vm
+        return self._vms / vm
+
+    def _log(self, vm: str) -> SerialLog:
+        return SerialLog(self._directory(vm) / "log")
+
+
+def _hand_over(disk: GuestDisk, user: int) -> None:
+    """Make the disk (not what backs it) the guest's own."""
+    descriptor = os.open(disk.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, user, user)
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _can_be_direct(disk: GuestDisk) -> bool:
+    """Whether the file system of this disk lets qemu bypass the page cache."""
+    try:
+        os.close(os.open(disk.path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""QMP, qemu's control protocol: JSON lines over a unix socket (docs/interop/qmp-spec.txt in qemu's source).
+
+Called by qemu_guest.py. Events arrive whenever they like, so one thread reads for all connections (`receive`, called by the
+watcher) and hands answers to the caller that waits for them. Every call has a deadline; a qemu that does not answer is
+Temporary.
+"""
+
+import json
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ucloud.base.errors import Temporary
+
+CALL_S = 5.0
+LONGEST_LINE = 1 << 20
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket of that name. The way around over /proc allows names longer than 107 bytes."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+        listener.listen(1)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(directory)
+    return listener
+
+
+def connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        connection.setblocking(False)
+        connection.connect(f"/proc/self/fd/{directory}/{path.name}")
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(directory)
+    return connection
+
+
+class Qmp:
+    """One connection. qemu serves one at a time; another one waits in line until this one is closed."""
+
+    def __init__(self, connection: socket.socket, on_event: Callable[[str], None]) -> None:
+        self.open = True
+        self._connection = connection
+        self._on_event = on_event
+        self._rest = b""
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._calling = threading.Lock()
+        self._number = 0
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def call(self, command: str, deadline_s: float = CALL_S) -> Any:
+        """The command's result. Raises Temporary when there is none in time, or when qemu refuses."""
+        until_s = time.monotonic() + deadline_s
+        with self._calling:
+            self._number += 1
+            self._send({"execute": command, "id": self._number})
+            while True:
+                answer = self._next_answer(command, until_s)
+                if answer.get("id") == self._number:  # else it is the late answer to a call that was given up
+                    break
+        if "error" in answer:
+            raise Temporary(f"qemu refuses {command}: {answer['error'].get('desc', '')}")
+        return answer["return"]
+
+    def receive(self) -> bool:
+        """Take in what has arrived, without blocking. False when nothing more can be expected: then close."""
+        try:
+            data = self._connection.recv(65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        understood = [self._take(line) for line in lines]
+        return bool(data) and len(self._rest) < LONGEST_LINE and all(understood)
+
+    def close(self) -> None:
+        self.open = False
+        self._connection.close()
+        self._answers.put(None)
+
+    def _take(self, line: bytes) -> bool:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            return False
+        if "event" in message:
+            self._on_event(message["event"])
+        elif "return" in message or "error" in message:
+            self._answers.put(message)
+        return True
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            raise Temporary(f"qemu cannot be spoken to: {error.strerror}") from error
+
+    def _next_answer(self, command: str, until_s: float) -> dict[str, Any]:
+        try:
+            answer = self._answers.get(timeout=max(0.0, until_s - time.monotonic()))
+        except queue.Empty:
+            raise Temporary(f"qemu did not answer {command} in time") from None
+        if answer is None:
+            self._answers.put(None)  # for the next caller
+            raise Temporary(f"qemu hung up instead of answering {command}")
+        return answer
