@@ -95,7 +95,7 @@ def rooms(facts: Facts) -> list[Room]:
     found = []
     for host in facts.all(Host).values():
         id = host.record.id
-        alive, inventory = facts.get(Alive, Alive.at(id)), facts.get(Inventory, Inventory.at(id))
+        alive, inventory = facts.get(Alive, Alive.at(id)), facts.get(Inventory, Inventory.at(id, "inventory"))
         if not (host.record.enabled and alive and inventory):
             continue
         cpus = min(host.record.cpus or inventory.record.cpus, inventory.record.cpus)
