@@ -66,9 +66,19 @@ def decide(world: World, now_s: float) -> dict[str, Step]:
             step = stop(world, manifest, status, guest, now_s)
         else:
             step = run(world, manifest, status, guest, now_s)
-        if step and not (isinstance(step, Act) and (vm, step.verb) in world.held):
+        if isinstance(step, Act) and (vm, step.verb) in world.held:
+            step = complain(status, world.errors.get(vm, ""))
+        if step:
             steps[vm] = step
     return steps
+
+
+def complain(status: Fact[Status] | None, error: str) -> Decision | None:
+    """While an act waits to be tried again, the status says what it failed with."""
+    if status is None or error in ("", status.record.error):
+        return None
+    failed = msgspec.structs.replace(status.record, error=error)
+    return Decision(verb="say", key=status.key, reason=error, puts=(failed,), requires=(unchanged(status),))
 
 
 def without_manifest(world: World, vm: str, status: Fact[Status] | None, guest: Guest | None) -> Step | None:

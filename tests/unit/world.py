@@ -1,0 +1,94 @@
+"""Small worlds to decide on: records with revisions, in a real view over the store in memory.
+
+A test says which records there are, asks for decisions, and may commit them for real. The records made here are as plain as
+can be; a test names what matters to it.
+"""
+
+from collections.abc import Sequence
+
+from ucloud.model.decision import Decision
+from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.image import Pool
+from ucloud.model.record import Record, encode
+from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm
+from ucloud.store.memory import MemoryStore
+from ucloud.store.view import View
+
+NOW_S = 1_800_000_000.0
+NOW = "2027-01-15T08:00:00.000Z"
+EARLIER = "2026-12-24T18:00:00.000Z"
+PREFIXES = ("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "lock/")
+
+
+class HandClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self, now_s: float = NOW_S) -> None:
+        self.start_s = self.time_s = now_s
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def monotonic_s(self) -> float:
+        return self.time_s - self.start_s
+
+    def pass_s(self, seconds: float) -> None:
+        self.time_s += seconds
+
+
+class World:
+    """`view` shows what was written up to the last call of `facts`."""
+
+    def __init__(self, *records: Record) -> None:
+        self.clock = HandClock()
+        self.store = MemoryStore(self.clock)
+        self.view = View(self.store, PREFIXES, self.clock, lambda: None)
+        self.put(*records)
+
+    def put(self, *records: Record) -> int:
+        """Write each in a commit of its own, in this order; the last one's revision."""
+        return [self.store.commit({record.key: encode(record)}) for record in records][-1] if records else 0
+
+    def delete(self, *keys: str) -> int:
+        return self.store.commit(deletes=keys)
+
+    def facts(self) -> View:
+        self.view.refresh()
+        return self.view
+
+    def commit(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            puts = {record.key: self.view.encode(record) for record in decision.puts}
+            self.store.commit(puts, decision.deletes, decision.requires)
+
+
+def vm(id: str = "vm-a", **changes: object) -> Vm:
+    plain: dict[str, object] = {"name": id[3:], "image": "image-1", "pool": "local", "disk_mib": 2048, "created": EARLIER}
+    return Vm(id=id, **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def host(id: str, has_mib: int = 4096, has_cpus: int = 4, **changes: object) -> tuple[Host, Alive, Inventory]:
+    """A host that lives and has this much; `changes` are what the operator wants of it (memory_mib, cpus: as agreed)."""
+    wanted = Host(id=id, name=id[5:], created=EARLIER, **changes)  # type: ignore[arg-type]
+    has = Inventory(host=id, cpus=has_cpus, memory_mib=has_mib, hypervisor="fake", accel="fake", version="1")
+    return wanted, Alive(host=id, boot="boot-1"), has
+
+
+def pool(name: str = "local") -> Pool:
+    return Pool(name=name, path="/pool", created=EARLIER)
+
+
+def placement(vm: str = "vm-a", host: str = "", **changes: object) -> Placement:
+    plain: dict[str, object] = {"epoch": 1 if host else 0, "since": EARLIER, "reason": "because"}
+    return Placement(vm=vm, host=host, **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def manifest(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Manifest:
+    disk = Disk(name="root", pool=PoolRef(name="local", kind="directory", path="/pool"), image="image-1", size_mib=2048)
+    plain: dict[str, object] = {"epoch": 1, "boots": 1, "want": "running", "cpus": 1, "memory_mib": 512, "disks": (disk,)}
+    return Manifest(host=host, vm=vm, name=vm[3:], **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def status(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Status:
+    plain: dict[str, object] = {"epoch": 1, "boots": 1, "phase": "running", "since": EARLIER}
+    return Status(host=host, vm=vm, **{**plain, **changes})  # type: ignore[arg-type]
