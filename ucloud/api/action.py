@@ -1,0 +1,150 @@
+"""Actions: how far a request is. Nothing is stored for them: an id is resource, revision and verb, and the records tell
+the rest: done is what the host's status says it has done at that revision, or what is gone."""
+
+import re
+from typing import Any, NamedTuple, TypeVar
+
+from flask import Blueprint, Response, jsonify
+
+from ucloud.api import phase
+from ucloud.api.body import query
+from ucloud.api.records import Outcome, Source, fresh
+from ucloud.api.services import services
+from ucloud.base.errors import Invalid, NotFound
+from ucloud.base.ids import is_id
+from ucloud.model.image import Image, ImageState
+from ucloud.model.record import Fact, Record
+from ucloud.model.vm import Vm
+from ucloud.store.view import View
+
+routes = Blueprint("action", __name__)
+
+MAX_WAIT_S = 60.0
+PAUSE_S = 0.1
+VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "delete"}, "image": {"upload", "delete"}}
+
+R = TypeVar("R", bound=Record)
+
+
+class Progress(NamedTuple):
+    state: str
+    progress: str
+    error: str | None = None
+    started: str | None = None
+    finished: str | None = None
+
+
+def show(outcome: Outcome, source: Source) -> dict[str, Any]:
+    seen = look(outcome, source)
+    return {
+        "id": f"{outcome.resource}.{outcome.revision}.{outcome.verb}",
+        "verb": outcome.verb,
+        "resource": outcome.resource,
+        **seen._asdict(),
+    }
+
+
+def look(outcome: Outcome, source: Source) -> Progress:
+    """Raises NotFound for a revision that the resource never had."""
+    noun = outcome.resource.split("-")[0]
+    if noun == "vm":
+        vm = _current(outcome, source, Vm)
+        if vm:
+            return of_vm(outcome, phase.gather(source, vm))
+    else:
+        image = _current(outcome, source, Image)
+        if image:
+            state = source.get(ImageState, ImageState.at(image.record.id))
+            return of_image(outcome, image.record, state.record if state else None)
+    if outcome.verb == "delete":
+        return Progress("success", "gone")
+    return Progress("error", "gone", f"the {noun} was deleted meanwhile")
+
+
+def _current(outcome: Outcome, source: Source, kind: type[R]) -> Fact[R] | None:
+    fact = source.get(kind, kind.at(outcome.resource))
+    if fact and fact.revision < outcome.revision:
+        raise NotFound("there is no such action")
+    return fact
+
+
+def of_vm(outcome: Outcome, sight: phase.Sight) -> Progress:
+    vm, status, seen = sight.vm.record, sight.status, phase.state(sight)
+    error = status.error or None if status else None
+    started = {"create": vm.created, "delete": vm.deleted_at}.get(outcome.verb)
+    what = f"{seen.phase}: waiting for {seen.waiting.what}" if seen.waiting else seen.phase
+    if vm.deleted_at and outcome.verb != "delete":
+        return Progress("error", what, "the VM was deleted meanwhile", started, vm.deleted_at)
+    if seen.phase == "stopped" and not sight.placed and outcome.verb == "stop":
+        return Progress("success", what, None, started)  # nothing runs, and what is placed from now on is placed stopped
+    superseded = sight.vm.revision > outcome.revision and seen.phase in ("running", "stopped")
+    fits = seen.phase == "stopped" if outcome.verb == "stop" else seen.phase == "running" or _went_off(sight)
+    if outcome.verb != "delete" and phase.reached(sight, outcome.revision) and (fits or superseded):
+        return Progress("success", what, None, started, status.since if status else None)
+    return Progress("running", what, error, started)
+
+
+def _went_off(sight: phase.Sight) -> bool:
+    """The guest ran and has powered itself off: it was started, all the same."""
+    return sight.status is not None and sight.status.phase == "off" and sight.status.boots >= sight.vm.record.boots
+
+
+def of_image(outcome: Outcome, image: Image, state: ImageState | None) -> Progress:
+    if outcome.verb == "delete":
+        return Progress("running", "waiting for its file to be removed", None, image.deleted_at)
+    if image.deleted_at:
+        return Progress("error", "deleted", "the image was deleted meanwhile", image.created, image.deleted_at)
+    if not image.uploaded_at:
+        return Progress("running", "waiting for the upload", None, image.created)
+    if state is None:
+        return Progress("running", "waiting for its examination", None, image.created)
+    if state.phase == "failed":
+        return Progress("error", "failed", state.error, image.created, state.since)
+    return Progress("success", "ready", None, image.created, state.since)
+
+
+def parse(id: str) -> Outcome:
+    """Raises NotFound for what cannot be the id of an action."""
+    resource, _, rest = id.partition(".")
+    revision, _, verb = rest.partition(".")
+    noun = resource.partition("-")[0]
+    if is_id(resource) and re.fullmatch(r"[1-9][0-9]{0,17}", revision) and verb in VERBS.get(noun, ()):
+        return Outcome(resource, verb, int(revision))
+    raise NotFound("there is no such action")
+
+
+@routes.get("/v1/actions/<id>")
+def get_action(id: str) -> Response:
+    wait_s = wait_of(query("wait"))
+    outcome = parse(id)
+    if outcome.revision > services().store.list("host/", limit=1).revision:
+        raise NotFound("there is no such action")
+    answer = show(outcome, fresh())
+    if answer["state"] == "running" and wait_s:
+        with services().waits.taken():
+            answer = _wait(outcome, wait_s)
+    return jsonify(action=answer)
+
+
+def wait_of(parameters: dict[str, str]) -> float:
+    text = parameters.get("wait", "0")
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or float(text) > MAX_WAIT_S:
+        raise Invalid(f"wait: must be seconds from 0 to {MAX_WAIT_S:.0f}", {"wait": "out of range"})
+    return float(text)
+
+
+def _wait(outcome: Outcome, wait_s: float) -> dict[str, Any]:
+    """The view says when to look, the store says what is true."""
+    clock, view = services().clock, services().view
+    deadline_s = clock.monotonic_s() + wait_s
+    prefix = outcome.resource.split("-")[0] + "/"
+
+    def ended(seen: View) -> bool:
+        return seen.seen(prefix) >= outcome.revision and look(outcome, seen).state != "running"
+
+    while view.wait_until(ended, deadline_s - clock.monotonic_s()):
+        answer = show(outcome, fresh())
+        if answer["state"] != "running":
+            return answer
+        view.pause(PAUSE_S)  # the view is behind the store: let it catch up
+    return show(outcome, fresh())

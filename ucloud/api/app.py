@@ -1,0 +1,87 @@
+"""The REST API as a Flask application. `api/server.py` serves it; tests call it directly.
+
+One module per noun; what they share is here: the error envelope and a request id on every answer, whatever went wrong.
+"""
+
+import logging
+import re
+import secrets
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from ucloud.api import action, health, host, image, internal, pool, vm
+from ucloud.api.services import Services
+from ucloud.base.errors import Error, Temporary
+
+log = logging.getLogger("ucloud.api")
+
+MAX_BODY_BYTES = 1024 * 1024  # of JSON; uploads of images are streamed and have their own limit
+SILENCE_S = 60.0
+MESSAGES = {404: "there is nothing at this path", 405: "this path does not allow this method"}
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def create_app(services: Services) -> Flask:
+    app = Flask("ucloud.api", static_folder=None)
+    app.extensions["ucloud"] = services
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # as written, which is as documented
+    app.before_request(_name_request)
+    app.before_request(_bound_silence)
+    app.after_request(_name_answer)
+    app.register_error_handler(Error, _known)
+    app.register_error_handler(HTTPException, _of_http)
+    app.register_error_handler(Exception, _bug)
+    health.measure(app, services)
+    for noun in (vm, image, host, pool, action, internal, health):
+        app.register_blueprint(noun.routes)
+    return app
+
+
+def _bound_silence() -> None:
+    """A client that falls silent in the middle of its body, or of our answer, must not hold a thread for ever."""
+    socket = request.environ.get("gunicorn.socket")
+    if socket is not None:
+        socket.settimeout(SILENCE_S)
+
+
+def _name_request() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _name_answer(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    return response
+
+
+def _envelope(status: int, code: str, message: str, details: dict[str, object]) -> Response:
+    error = {"code": code, "message": message, "details": details}
+    response = jsonify(error=error, request_id=g.request_id)
+    response.status_code = status
+    return response
+
+
+def _known(error: Error) -> Response:
+    response = _envelope(error.http_status, error.code, error.message, error.details)
+    if isinstance(error, Temporary):
+        response.headers["Retry-After"] = str(max(1, round(error.retry_s)))
+    return response
+
+
+def _of_http(error: HTTPException) -> Response:
+    """What Flask itself refuses: no such path, a method that is not allowed, a body that is too large."""
+    status = error.code or 500
+    code = re.sub(r"[^a-z]+", "_", error.name.lower())
+    message = MESSAGES.get(status) or error.description or error.name
+    response = _envelope(status, code, message, {})
+    for name, value in error.get_headers(request.environ):
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value  # Allow, with 405
+    return response
+
+
+def _bug(error: Exception) -> Response:
+    log.error("request %s (%s %s) failed", g.request_id, request.method, request.path, exc_info=error)
+    return _envelope(500, "internal", "ucloud made a mistake; its log tells more under this request id", {})

@@ -1,0 +1,53 @@
+"""Is the process alive, can it serve, and figures for Prometheus."""
+
+import time
+
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ucloud.api.services import Services, services
+from ucloud.api.watching import MAX_AGE_S
+from ucloud.base.errors import Temporary
+
+routes = Blueprint("health", __name__)
+
+
+@routes.get("/healthz")
+def healthz() -> Response:
+    return jsonify(status="ok")
+
+
+@routes.get("/readyz")
+def readyz() -> Response:
+    if services().view.age_s > MAX_AGE_S:
+        raise Temporary("the view of the store is too old")
+    services().store.get("host/")  # raises Temporary where the store does not answer
+    return jsonify(status="ok")
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    return Response(generate_latest(current_app.extensions["ucloud.metrics"]), content_type=CONTENT_TYPE_LATEST)
+
+
+def measure(app: Flask, services: Services) -> None:
+    """Count every request by its route, never by its path: a path holds names, of which there is no end."""
+    registry = CollectorRegistry()
+    requests = Counter("ucloud_api_requests", "Requests answered", ["method", "route", "status"], registry=registry)
+    seconds = Histogram("ucloud_api_request_seconds", "Time to answer", ["method", "route"], registry=registry)
+    age = Gauge("ucloud_api_view_age_seconds", "Since the store last gave a sign of life", registry=registry)
+    age.set_function(lambda: services.view.age_s)
+    app.extensions["ucloud.metrics"] = registry
+
+    def begin() -> None:
+        g.began_s = time.perf_counter()
+
+    def end(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        method = request.method if request.method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") else "other"
+        requests.labels(method, route, response.status_code).inc()
+        seconds.labels(method, route).observe(time.perf_counter() - g.began_s)
+        return response
+
+    app.before_request(begin)
+    app.after_request(end)

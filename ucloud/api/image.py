@@ -1,0 +1,203 @@
+"""/v1/images: announce an image, upload its bytes, and from then on clone VMs from it. The image loop examines uploads
+and removes what was deleted."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, jsonify, request
+
+from ucloud.api import action
+from ucloud.api.body import Fields, json_body, query
+from ucloud.api.page import page
+from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, found, fresh, get
+from ucloud.api.services import services
+from ucloud.base.errors import Conflict, Invalid, NotFound
+from ucloud.base.ids import new_id
+from ucloud.model import keys
+from ucloud.model.decision import absent, empty, unchanged
+from ucloud.model.image import Image, ImageState, Pool
+from ucloud.model.record import Fact
+from ucloud.model.vm import Vm
+
+routes = Blueprint("image", __name__)
+
+MAX_BYTES = 1024**4
+CHUNK_BYTES = 256 * 1024
+
+
+@routes.post("/v1/images")
+def create_image() -> tuple[Response, int]:
+    fields = Fields(json_body())
+    name, size, sha256 = fields.name(), fields.integer("bytes", 1, MAX_BYTES), fields.sha256()
+    pool = fields.text("pool", default="")
+    fields.done()
+    return _answer(commit("upload", lambda: _new_image(name, size, sha256, pool))), 201
+
+
+def _new_image(name: str, size: int, sha256: str, pool: str) -> Wish:
+    unique_name = keys.unique("image", PROJECT, name)
+    if services().store.get(unique_name):
+        raise Conflict(f"there is an image named {name} already", {"name": "taken"})
+    chosen = _pool(pool)
+    image = Image(
+        id=new_id("image", services().clock.now_s()),
+        name=name,
+        project=PROJECT,
+        pool=chosen.record.name,
+        bytes=size,
+        sha256=sha256,
+        created=services().now(),
+    )
+    wish = Wish(image.id, requires=[absent(image.key), unchanged(chosen)])
+    wish.put(image)
+    wish.claim(unique_name, image.id)
+    return wish
+
+
+def _pool(name: str) -> Fact[Pool]:
+    """The named one, or the only one there is."""
+    if name:
+        pool = get(Pool, Pool.at(name))
+        if pool is None:
+            raise Invalid(f"pool: there is no pool {name!r}", {"pool": "unknown"})
+        return pool
+    items = services().store.list(Pool.prefix, limit=2).items
+    if len(items) != 1:
+        raise Invalid(f"pool: say which one; there {'are several' if items else 'is none yet'}", {"pool": "is missing"})
+    return _pool(items[0].key.removeprefix(Pool.prefix))
+
+
+@routes.put("/v1/images/<reference>/data")
+def put_data(reference: str) -> tuple[Response, int]:
+    query()
+    image = _uploadable(reference).record
+    if request.content_length is not None and request.content_length != image.bytes:
+        raise Invalid(f"{request.content_length} bytes were sent, {image.bytes} announced", {"bytes": "differs"})
+    pool = get(Pool, Pool.at(image.pool))
+    if pool is None:
+        raise NotFound(f"the pool {image.pool} is gone")
+    driver = services().pools(pool.record)
+    with services().uploads.taken():
+        driver.receive(image.id, _chunks(), image.bytes, image.sha256)
+
+    def make() -> Wish:
+        try:
+            fact = _uploadable(image.id)
+        except NotFound:
+            driver.remove_image(image.id)  # it was deleted while it was uploaded
+            raise
+        wish = Wish(image.id, requires=[unchanged(fact)])
+        wish.put(msgspec.structs.replace(fact.record, uploaded_at=services().now()), fact.unknown)
+        return wish
+
+    return _answer(commit("upload", make)), 202
+
+
+def _uploadable(reference: str) -> Fact[Image]:
+    image = _found(reference)
+    if image.record.deleted_at:
+        raise NotFound(f"the image {image.record.name} was deleted")
+    if image.record.uploaded_at:
+        raise Conflict(f"the image {image.record.name} has its data already")
+    return image
+
+
+def _chunks() -> Iterator[bytes]:
+    request.max_content_length = MAX_BYTES
+    while chunk := request.stream.read(CHUNK_BYTES):
+        yield chunk
+
+
+@routes.get("/v1/images")
+def list_images() -> Response:
+    parameters = query("limit", "cursor", "name")
+    name = parameters.get("name")
+    with services().view.reading() as view:
+        facts = [fact for fact in view.all(Image).values() if name in (None, fact.record.name)]
+        return jsonify(page("images", facts, lambda fact: show(fact, view), parameters))
+
+
+@routes.get("/v1/images/<reference>")
+def get_image(reference: str) -> Response:
+    query()
+    return jsonify(image=show(_found(reference), fresh()))
+
+
+@routes.delete("/v1/images/<reference>")
+def delete_image(reference: str) -> tuple[Response, int]:
+    query()
+
+    def make() -> Wish:
+        image = _found(reference)
+        if image.record.deleted_at:
+            return Wish(image.record.id, revision=image.revision)
+        used_by = keys.used_by("image", image.record.id)
+        if users := _users(used_by):
+            raise Conflict(f"the image {image.record.name} is used by {', '.join(users)}", {"used_by": users})
+        wish = Wish(image.record.id, requires=[unchanged(image), empty(used_by)])
+        wish.put(msgspec.structs.replace(image.record, deleted_at=services().now()), image.unknown)
+        return wish
+
+    return _answer(commit("delete", make)), 202
+
+
+def _users(prefix: str) -> list[str]:
+    """The names of some of the VMs that were cloned from it."""
+    listing = services().store.list(prefix, limit=10)
+    ids = [item.key.removeprefix(prefix) for item in listing.items]
+    vms = [(id, get(Vm, Vm.at(id))) for id in ids]
+    return [vm.record.name if vm else id for id, vm in vms] + (["others"] if listing.more else [])
+
+
+def ready_image(reference: str) -> tuple[Fact[Image], int]:
+    """The image that a new VM asks for, and its virtual size in MiB."""
+    try:
+        image = _found(reference)
+    except NotFound as error:
+        raise Invalid(f"image: {error.message}", {"image": error.message}) from None
+    state = get(ImageState, ImageState.at(image.record.id))
+    phase = phase_of(image.record, state.record if state else None)
+    if phase == "ready" and state:
+        return image, state.record.virtual_size_mib
+    why = f": {state.record.error}" if state and phase == "failed" else ""
+    raise Conflict(f"the image {image.record.name} cannot be used, it is {phase}{why}", {"image": phase})
+
+
+def phase_of(image: Image, state: ImageState | None) -> str:
+    if image.deleted_at:
+        return "deleting"
+    if not image.uploaded_at:
+        return "uploading"
+    return state.phase if state else "examining"
+
+
+def _found(reference: str) -> Fact[Image]:
+    return found(Image, "image", reference, PROJECT)
+
+
+def _answer(outcome: Outcome) -> Response:
+    source = fresh()
+    image = get(Image, Image.at(outcome.resource))
+    return jsonify(image=show(image, source) if image else {"id": outcome.resource}, action=action.show(outcome, source))
+
+
+def show(fact: Fact[Image], source: Source) -> dict[str, Any]:
+    image = fact.record
+    found = source.get(ImageState, ImageState.at(image.id))
+    state = found.record if found else None
+    return {
+        "id": image.id,
+        "name": image.name,
+        "project": image.project,
+        "phase": phase_of(image, state),
+        "pool": image.pool,
+        "bytes": image.bytes,
+        "sha256": image.sha256,
+        "format": state.format if state else "",
+        "virtual_size_mib": state.virtual_size_mib if state else 0,
+        "created": image.created,
+        "uploaded_at": image.uploaded_at or None,
+        "deleted_at": image.deleted_at or None,
+        "error": state.error if state else "",
+    }

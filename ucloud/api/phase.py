@@ -1,0 +1,119 @@
+"""What state a VM is in, told from its records: phase, reason, what it waits for, and its last error. Pure but for `gather`."""
+
+from typing import NamedTuple
+
+from ucloud.api.records import R, Source
+from ucloud.model.host import Alive, Host
+from ucloud.model.record import Fact
+from ucloud.model.vm import Manifest, Placement, Status, Vm
+
+
+class Sight(NamedTuple):
+    """All records about one VM. status: what the host that owns it now says, if it said anything in this epoch."""
+
+    vm: Fact[Vm]
+    placement: Placement | None
+    manifest: Manifest | None
+    status: Status | None
+    alive: bool
+    host_name: str
+
+    @property
+    def placed(self) -> bool:
+        return self.placement is not None and self.placement.host != ""
+
+
+class Waiting(NamedTuple):
+    what: str
+    who: str
+    since: str | None
+
+
+class State(NamedTuple):
+    phase: str
+    reason: str = ""
+    waiting: Waiting | None = None
+
+
+def gather(source: Source, vm: Fact[Vm]) -> Sight:
+    """The placement is read after the VM, and the host's records after the placement: a host is asked only once it owns."""
+    id = vm.record.id
+    placement = _record(source.get(Placement, Placement.at(id)))
+    if placement is None or not placement.host:
+        return Sight(vm, placement, None, None, False, "")
+    host = placement.host
+    manifest = _record(source.get(Manifest, Manifest.at(host, id)))
+    status = _record(source.get(Status, Status.at(host, "vm", id)))
+    told = status if status and status.epoch == placement.epoch else None
+    alive = source.get(Alive, Alive.at(host)) is not None
+    return Sight(vm, placement, manifest, told, alive, host_name(source, host))
+
+
+def _record(fact: Fact[R] | None) -> R | None:
+    return fact.record if fact else None
+
+
+def host_name(source: Source, host: str) -> str:
+    fact = source.get(Host, Host.at(host))
+    return fact.record.name if fact else host
+
+
+def reached(sight: Sight, revision: int) -> bool:
+    """The host has acted on the VM's record as it was at this revision, or later."""
+    return sight.status is not None and sight.status.revisions.get("vm", 0) >= revision
+
+
+def state(sight: Sight) -> State:
+    """An `unknown` VM may run or not: its host is silent. A VM that nobody may start is `stopped` though never placed."""
+    vm, reason = sight.vm.record, sight.placement.reason if sight.placement else ""
+    if vm.deleted_at:
+        return State("deleting", "it was deleted", _deletion(sight))
+    if not sight.placed:
+        since = sight.placement.since if sight.placement else vm.created
+        if vm.power == "off":
+            return State("stopped", "it was stopped before it had a host")
+        return State("pending", reason, Waiting("a host with room for it", "scheduler", since))
+    assert sight.placement is not None
+    if not sight.alive:
+        return State("unknown", reason, Waiting(f"{sight.host_name} to be alive again", sight.host_name, None))
+    if sight.status is None:
+        return State("placing", reason, Waiting(f"{sight.host_name} to take it over", sight.host_name, sight.placement.since))
+    return _on_host(sight, sight.status, reason)
+
+
+def _on_host(sight: Sight, status: Status, reason: str) -> State:
+    vm = sight.vm.record
+    if vm.power == "off":
+        if status.phase in ("stopped", "off"):
+            return State("stopped", "it was stopped" if status.phase == "stopped" else "the guest powered itself off")
+        return State("stopping", reason, _on("the guest to stop", sight))
+    if vm.boots > status.boots:
+        return State("starting", reason, _on("the guest to be started", sight))
+    if status.phase == "off":
+        return State("stopped", "the guest powered itself off")
+    if status.phase == "stopped":
+        if status.error:
+            return State("failed", reason, _on("the host to try again", sight))
+        return State("starting", reason, _on("the guest to be started", sight))
+    if status.phase == "running":
+        return State("running", reason)
+    if status.phase == "stopping":
+        return State("stopping", reason, _on("the guest to stop", sight))
+    return State("starting", reason, _on("disk and guest to be ready", sight))
+
+
+def _on(what: str, sight: Sight) -> Waiting:
+    """First the scheduler passes a change on to the host, then the host acts."""
+    told = sight.manifest is not None and sight.manifest.revisions.get("vm", 0) >= sight.vm.revision
+    if not told:
+        return Waiting(f"the scheduler to tell {sight.host_name}", "scheduler", None)
+    return Waiting(what, sight.host_name, sight.status.since if sight.status else None)
+
+
+def _deletion(sight: Sight) -> Waiting:
+    since = sight.vm.record.deleted_at
+    if not sight.placed:
+        return Waiting("its records to be removed", "scheduler", since)
+    if not sight.alive:
+        return Waiting(f"{sight.host_name} to be alive again, and to remove it", sight.host_name, since)
+    return Waiting(f"{sight.host_name} to remove guest and disk", sight.host_name, since)

@@ -1,0 +1,67 @@
+"""What the request handlers work with. The daemon makes one `Services` per worker process and hands it to `create_app`."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import httpx
+from flask import current_app
+
+from ucloud.api.watching import SharedView
+from ucloud.base.clock import Clock, SystemClock, timestamp
+from ucloud.base.errors import Temporary
+from ucloud.driver.pool.contract import Pool as PoolDriver
+from ucloud.model.image import Pool
+from ucloud.store.contract import Store
+
+MAX_WAITS = 40  # of the server's 64 threads, so that short requests always find one
+MAX_UPLOADS = 8
+
+
+class Places:
+    """A limited number of places for requests that hold a thread for long."""
+
+    def __init__(self, number: int, what: str) -> None:
+        self._free = threading.Semaphore(number)
+        self._full = f"too many {what} at the moment; try again"
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        if not self._free.acquire(blocking=False):
+            raise Temporary(self._full, retry_s=2)
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def _host_client() -> httpx.Client:
+    return httpx.Client(trust_env=False, timeout=httpx.Timeout(5.0), follow_redirects=False)
+
+
+@dataclass(frozen=True)
+class Services:
+    """pools: the driver for a pool's record. hosts: the HTTP client that asks host daemons."""
+
+    store: Store
+    view: SharedView
+    pools: Callable[[Pool], PoolDriver]
+    clock: Clock = field(default_factory=SystemClock)
+    hosts: httpx.Client = field(default_factory=_host_client)
+    waits: Places = field(default_factory=lambda: Places(MAX_WAITS, "requests are waiting"))
+    uploads: Places = field(default_factory=lambda: Places(MAX_UPLOADS, "uploads are running"))
+
+    def now(self) -> str:
+        return timestamp(self.clock.now_s())
+
+    def close(self) -> None:
+        self.view.close()
+        self.hosts.close()
+        self.store.close()
+
+
+def services() -> Services:
+    """Those of the application that handles the current request."""
+    return cast(Services, current_app.extensions["ucloud"])

@@ -1,0 +1,242 @@
+"""/v1/vms: what people want of their VMs. Handlers only write that down; the scheduler and the hosts make it so."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, jsonify
+
+from ucloud.api import action, capacity, phase, vmlog
+from ucloud.api.body import Fields, are_labels, json_body, query
+from ucloud.api.image import ready_image
+from ucloud.api.page import page
+from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, find, found, fresh, get
+from ucloud.api.services import services
+from ucloud.base.errors import Conflict, Invalid
+from ucloud.base.ids import new_id
+from ucloud.model import keys
+from ucloud.model.decision import absent, unchanged
+from ucloud.model.image import Image
+from ucloud.model.record import Fact
+from ucloud.model.vm import Vm
+
+routes = Blueprint("vm", __name__)
+
+MAX_CPUS = 1024
+MIN_MEMORY_MIB, MAX_MEMORY_MIB = 16, 16 * 1024 * 1024
+MAX_DISK_MIB = 64 * 1024 * 1024
+START_FIRST = "the VM is stopped: start it instead"
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A checked request for a VM. disk_mib: 0 for the image's size."""
+
+    name: str
+    image: str
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+    labels: dict[str, str]
+
+
+@routes.post("/v1/vms")
+def create_vm() -> tuple[Response, int]:
+    wanted = _wanted()
+    return _accepted(commit("create", lambda: _new_vm(wanted)))
+
+
+def _wanted() -> Wanted:
+    fields = Fields(json_body())
+    wanted = Wanted(
+        name=fields.name(),
+        image=fields.text("image"),
+        cpus=fields.integer("cpus", 1, MAX_CPUS, default=1),
+        memory_mib=fields.integer("memory_mib", MIN_MEMORY_MIB, MAX_MEMORY_MIB, default=512),
+        disk_mib=fields.integer("disk_mib", 1, MAX_DISK_MIB, default=0),
+        labels=fields.labels(),
+    )
+    fields.done()
+    return wanted
+
+
+def _new_vm(wanted: Wanted) -> Wish:
+    """Name, image and record stand or fall together: one transaction."""
+    unique_name = keys.unique("vm", PROJECT, wanted.name)
+    if services().store.get(unique_name):
+        raise Conflict(f"there is a VM named {wanted.name} already", {"name": "taken"})
+    image, size_mib = ready_image(wanted.image)
+    if wanted.disk_mib and wanted.disk_mib < size_mib:
+        raise Invalid(
+            f"disk_mib: the image {image.record.name} needs at least {size_mib}", {"disk_mib": f"must be at least {size_mib}"}
+        )
+    capacity.refuse_too_large(wanted.cpus, wanted.memory_mib)
+    vm = Vm(
+        id=new_id("vm", services().clock.now_s()),
+        name=wanted.name,
+        project=PROJECT,
+        image=image.record.id,
+        pool=image.record.pool,
+        cpus=wanted.cpus,
+        memory_mib=wanted.memory_mib,
+        disk_mib=wanted.disk_mib or size_mib,
+        labels=wanted.labels,
+        created=services().now(),
+    )
+    wish = Wish(vm.id)
+    wish.put(vm)
+    wish.requires += [absent(vm.key), unchanged(image)]
+    wish.claim(unique_name, vm.id)
+    wish.claim(keys.use("image", image.record.id, vm.id), vm.id)
+    return wish
+
+
+@routes.get("/v1/vms")
+def list_vms() -> Response:
+    parameters = query("limit", "cursor", "name", "label")
+    name, (key, value) = parameters.get("name"), _label(parameters.get("label"))
+    with services().view.reading() as view:
+        facts = [
+            fact
+            for fact in view.all(Vm).values()
+            if name in (None, fact.record.name)
+            and (not key or (key in fact.record.labels and value in (None, fact.record.labels[key])))
+        ]
+        return jsonify(page("vms", facts, lambda fact: show(fact, view), parameters))
+
+
+def _label(text: str | None) -> tuple[str, str | None]:
+    """`key` or `key=value`."""
+    key, separator, value = (text or "").partition("=")
+    if text is not None and not are_labels({key: value}):
+        raise Invalid("label: must be KEY or KEY=VALUE", {"label": "must be KEY or KEY=VALUE"})
+    return key, value if separator else None
+
+
+@routes.get("/v1/vms/<reference>")
+def get_vm(reference: str) -> Response:
+    query()
+    return jsonify(vm=show(_found(reference), fresh()))
+
+
+@routes.delete("/v1/vms/<reference>")
+def delete_vm(reference: str) -> tuple[Response, int]:
+    query()
+
+    def make() -> Wish:
+        vm = _found(reference)
+        if vm.record.deleted_at:
+            return Wish(vm.record.id, revision=vm.revision)
+        return _change(vm, deleted_at=services().now())
+
+    return _accepted(commit("delete", make))
+
+
+@routes.post("/v1/vms/<reference>/actions/<verb>")
+def act_on_vm(reference: str, verb: str) -> tuple[Response, int]:
+    query()
+    change = CHANGES.get(verb)
+    if change is None:
+        raise Invalid(f"verb: must be one of {', '.join(CHANGES)}", {"verb": "unknown"})
+    fields = Fields(json_body())
+    force = fields.boolean("force", False) if verb == "stop" else False
+    fields.done()
+    id = find("vm", reference, PROJECT)
+
+    def make() -> Wish:
+        vm = _found(id)
+        if vm.record.deleted_at:
+            raise Conflict("the VM is being deleted")
+        changed = change(vm.record, _is_off(vm), force)
+        return _change(vm, **changed) if changed else Wish(id, revision=vm.revision)
+
+    return _accepted(commit(verb, make))
+
+
+def _start(vm: Vm, is_off: bool, _: bool) -> dict[str, Any]:
+    if vm.power == "on" and not is_off:
+        return {}
+    return {"power": "on", "boots": vm.boots + 1, "hard": False}
+
+
+def _stop(vm: Vm, _: bool, force: bool) -> dict[str, Any]:
+    if vm.power == "off" and (vm.hard or not force):
+        return {}
+    return {"power": "off", "hard": force}
+
+
+def _reboot(vm: Vm, is_off: bool, _: bool) -> dict[str, Any]:
+    if vm.power == "off" or is_off:
+        raise Conflict(START_FIRST)
+    return {"boots": vm.boots + 1, "hard": False}
+
+
+def _reset(vm: Vm, is_off: bool, _: bool) -> dict[str, Any]:
+    return {**_reboot(vm, is_off, False), "hard": True}
+
+
+CHANGES: dict[str, Callable[[Vm, bool, bool], dict[str, Any]]] = {
+    "start": _start,
+    "stop": _stop,
+    "reboot": _reboot,
+    "reset": _reset,
+}
+
+
+def _is_off(vm: Fact[Vm]) -> bool:
+    """The guest powered itself off, and nobody told it to start since."""
+    status = phase.gather(fresh(), vm).status
+    return status is not None and status.phase == "off" and status.boots >= vm.record.boots
+
+
+def _change(vm: Fact[Vm], **changes: Any) -> Wish:
+    wish = Wish(vm.record.id, requires=[unchanged(vm)])
+    wish.put(msgspec.structs.replace(vm.record, **changes), vm.unknown)
+    return wish
+
+
+@routes.get("/v1/vms/<reference>/log")
+def get_log(reference: str) -> Response:
+    query()
+    return vmlog.fetch(phase.gather(fresh(), _found(reference)))
+
+
+def _found(reference: str) -> Fact[Vm]:
+    return found(Vm, "vm", reference, PROJECT)
+
+
+def _accepted(outcome: Outcome) -> tuple[Response, int]:
+    """vm: only its id where it is gone already."""
+    source = fresh()
+    vm = get(Vm, Vm.at(outcome.resource))
+    return jsonify(vm=show(vm, source) if vm else {"id": outcome.resource}, action=action.show(outcome, source)), 202
+
+
+def show(fact: Fact[Vm], source: Source) -> dict[str, Any]:
+    vm, sight = fact.record, phase.gather(source, fact)
+    state, placement = phase.state(sight), sight.placement
+    image = source.get(Image, Image.at(vm.image))
+    return {
+        "id": vm.id,
+        "name": vm.name,
+        "project": vm.project,
+        "phase": state.phase,
+        "host": sight.host_name,
+        "host_id": placement.host if placement else "",
+        "epoch": placement.epoch if placement else 0,
+        "boots": vm.boots,
+        "cpus": vm.cpus,
+        "memory_mib": vm.memory_mib,
+        "disk_mib": vm.disk_mib,
+        "addresses": [],
+        "ports": [],
+        "image": image.record.name if image else vm.image,
+        "image_id": vm.image,
+        "pool": vm.pool,
+        "power": vm.power,
+        "labels": vm.labels,
+        "created": vm.created,
+        "deleted_at": vm.deleted_at or None,
+        "reason": state.reason,
+        "waiting_for": state.waiting._asdict() if state.waiting else None,
+        "error": sight.status.error if sight.status else "",
+    }

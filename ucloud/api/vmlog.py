@@ -1,0 +1,51 @@
+"""A VM's serial log, fetched from the daemon of its host."""
+
+import httpx
+from flask import Response
+
+from ucloud.api.phase import Sight
+from ucloud.api.records import get
+from ucloud.api.services import services
+from ucloud.base.errors import Temporary
+from ucloud.model.host import Endpoint
+
+MAX_BYTES = 64 * 1024 * 1024  # hosts keep less
+DEADLINE_S = 15.0
+
+
+def fetch(sight: Sight) -> Response:
+    """Empty while the VM has not been started. Raises Temporary when the host does not answer."""
+    if sight.placement is None or not sight.placed or sight.status is None:
+        return _answer(b"", False)
+    endpoint = get(Endpoint, Endpoint.at(sight.placement.host, "endpoint"))
+    if endpoint is None:
+        raise Temporary(f"the log is on {sight.host_name}, which has not said yet where it can be reached", retry_s=2)
+    url = f"{endpoint.record.url.rstrip('/')}/v1/vm/{sight.vm.record.id}/log"
+    try:
+        return _download(url, endpoint.record.token.secret)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Temporary(
+            f"the log is on {sight.host_name}, which does not answer ({type(error).__name__})", retry_s=2
+        ) from error
+
+
+def _download(url: str, token: str) -> Response:
+    clock = services().clock
+    deadline_s = clock.monotonic_s() + DEADLINE_S
+    with services().hosts.stream("GET", url, headers={"Authorization": f"Bearer {token}"}) as response:
+        if response.status_code == 404:
+            return _answer(b"", False)
+        response.raise_for_status()
+        data = bytearray()
+        for chunk in response.iter_bytes():
+            data += chunk
+            if clock.monotonic_s() > deadline_s:
+                raise httpx.ReadTimeout(f"more than {DEADLINE_S:.0f} s", request=response.request)
+            if len(data) > MAX_BYTES:
+                return _answer(bytes(data[-MAX_BYTES:]), True)
+        return _answer(bytes(data), response.headers.get("X-Log-Truncated") == "true")
+
+
+def _answer(data: bytes, truncated: bool) -> Response:
+    headers = {"X-Log-Truncated": "true" if truncated else "false"}
+    return Response(data, mimetype="text/plain", headers=headers)
