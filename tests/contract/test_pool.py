@@ -1,0 +1,302 @@
+"""The contract of pools, on each of them; then what only a directory can do wrong."""
+
+import hashlib
+import os
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ucloud.base.errors import Invalid, NoCapacity, Temporary
+from ucloud.driver.pool.contract import Examined, Pool
+from ucloud.driver.pool.directory import DirectoryPool
+from ucloud.driver.pool.fake import FakePool
+
+IMAGE = "image-01kd2g5x8p6q0v3n9r7t4w1y2z"
+VM = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z"
+HOSTILE = ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\0b", "a\n", "json:{}", "-o", "ä", "x" * 300, "A"]
+RAW = bytes(510) + b"\x55\xaa" + bytes(3 * 1024 * 1024 - 512)
+
+
+@pytest.fixture(params=["fake", "directory"])
+def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Pool:
+    return FakePool() if request.param == "fake" else DirectoryPool("local", str(tmp_path / "pool"))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DirectoryPool:
+    return DirectoryPool("local", str(tmp_path / "pool"))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., bytes]:
+    """The bytes of an image made by qemu-img: make("qcow2", "-b", …, size="8M")."""
+
+    def make(format: str, *options: str, size: str = "8M") -> bytes:
+        file = tmp_path / "made"
+        subprocess.run(["qemu-img", "create", "-q", "-f", format, *options, str(file), size], check=True)
+        return file.read_bytes()
+
+    return make
+
+
+def receive(pool: Pool, content: bytes, image: str = IMAGE) -> None:
+    pool.receive(image, [content[at : at + 65536] for at in range(0, len(content), 65536)], len(content), sha256(content))
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def changed(content: bytes, at: int, layout: str, value: int) -> bytes:
+    field = struct.pack(layout, value)
+    return content[:at] + field + content[at + len(field) :]
+
+
+def files(root: Path) -> set[str]:
+    return {str(file.relative_to(root)) for file in root.rglob("*") if not file.is_dir()}
+
+
+def test_life_of_an_image_and_its_disks(pool: Pool, make: Callable[..., bytes]) -> None:
+    receive(pool, make("qcow2"))
+    assert pool.images() == {IMAGE}
+    assert pool.publish(IMAGE, 8) == Examined("qcow2", 8)
+    assert pool.publish(IMAGE, 8) == Examined("qcow2", 8)
+    pool.add_disk(VM, "root", IMAGE, 20)
+    pool.add_disk(VM, "root", IMAGE, 20)
+    pool.add_disk(VM, "more", IMAGE, 8)
+    assert sorted(pool.disks()) == [(VM, "more"), (VM, "root")]
+    assert pool.attachment(VM, "root").format == "qcow2"
+    for _ in range(2):
+        pool.remove_disk(VM, "root")
+        pool.remove_disk(VM, "more")
+        pool.remove_image(IMAGE)
+    assert not list(pool.disks())
+    assert not pool.images()
+
+
+def test_raw_disk_is_accepted_and_says_so_again(pool: Pool) -> None:
+    receive(pool, RAW)
+    assert [pool.publish(IMAGE, 100) for _ in range(2)] == [Examined("raw", 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("size", "checksum", "field"), [(-1, 0, "bytes"), (1, 0, "bytes"), (0, 1, "sha256")], ids=["long", "cut off", "wrong sum"]
+)
+def test_wrong_upload_is_refused_and_leaves_nothing(pool: Pool, size: int, checksum: int, field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        pool.receive(IMAGE, [RAW], len(RAW) + size, sha256(RAW + b"x" * checksum))
+    assert field in refused.value.details
+    assert not pool.images()
+    with pytest.raises(Temporary):
+        pool.publish(IMAGE, 100)
+
+
+def test_upload_that_breaks_off_leaves_nothing(pool: Pool) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield RAW[:1000]
+        raise ConnectionResetError("the client is gone")
+
+    with pytest.raises((ConnectionResetError, Temporary)):
+        pool.receive(IMAGE, chunks(), len(RAW), sha256(RAW))
+    assert not pool.images()
+
+
+HARMFUL: dict[str, Callable[[Callable[..., bytes]], bytes]] = {
+    "backing file": lambda make: make("qcow2", "-u", "-F", "raw", "-b", "/etc/passwd"),
+    "backing json": lambda make: make("qcow2", "-u", "-F", "raw", "-b", 'json:{"driver":"file","filename":"/etc/shadow"}'),
+    "data file": lambda make: changed(make("qcow2"), 72, ">Q", 4),
+    "encrypted": lambda make: changed(make("qcow2"), 32, ">I", 2),
+    "snapshots": lambda make: changed(make("qcow2"), 60, ">I", 1),
+    "dirty": lambda make: changed(make("qcow2"), 72, ">Q", 1),
+    "corrupt": lambda make: changed(make("qcow2"), 72, ">Q", 2),
+    "unknown feature": lambda make: changed(make("qcow2"), 72, ">Q", 1 << 40),
+    "bitmaps": lambda make: changed(make("qcow2"), 88, ">Q", 1),
+    "version 9": lambda make: changed(make("qcow2"), 4, ">I", 9),
+    "huge L1 table": lambda make: changed(make("qcow2"), 36, ">I", 1 << 30),
+    "huge virtually": lambda make: make("qcow2", size="20T"),
+    "no size": lambda make: changed(make("qcow2"), 24, ">Q", 0),
+    "only a header": lambda make: make("qcow2")[:104],
+    "vmdk": lambda make: make("vmdk"),
+    "vhdx": lambda make: make("vhdx"),
+    "vdi": lambda make: make("vdi"),
+    "garbage": lambda make: b"garbage!" * 1000,
+    "empty": lambda make: b"",
+}
+
+
+@pytest.mark.parametrize("harm", HARMFUL)
+def test_harmful_image_is_refused_each_time(pool: Pool, make: Callable[..., bytes], harm: str) -> None:
+    receive(pool, HARMFUL[harm](make))
+    for _ in range(2):
+        with pytest.raises(Invalid):
+            pool.publish(IMAGE, 1024)
+    with pytest.raises(Temporary):
+        pool.add_disk(VM, "root", IMAGE, 2048)
+    assert pool.images() == {IMAGE}
+    pool.remove_image(IMAGE)
+    assert not pool.images()
+
+
+def test_disk_is_never_smaller_than_its_image(pool: Pool, make: Callable[..., bytes]) -> None:
+    receive(pool, make("qcow2", size=str(8 * 1024 * 1024 + 512)))
+    assert pool.publish(IMAGE, 9).virtual_size_mib == 9
+    with pytest.raises(Invalid):
+        pool.add_disk(VM, "root", IMAGE, 8)
+    assert not list(pool.disks())
+    pool.add_disk(VM, "root", IMAGE, 9)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_ids_are_refused(pool: Pool, hostile: str) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: pool.receive(hostile, [b""], 0, sha256(b"")),
+        lambda: pool.publish(hostile, 1),
+        lambda: pool.remove_image(hostile),
+        lambda: pool.add_disk(hostile, "root", IMAGE, 1),
+        lambda: pool.add_disk(VM, hostile, IMAGE, 1),
+        lambda: pool.add_disk(VM, "root", hostile, 1),
+        lambda: pool.remove_disk(hostile, "root"),
+        lambda: pool.remove_disk(VM, hostile),
+        lambda: pool.attachment(hostile, "root"),
+        lambda: pool.attachment(VM, hostile),
+    ]
+    for call in calls:
+        with pytest.raises(Invalid):
+            call()
+
+
+def test_two_publishes_at_once_agree(pool: Pool) -> None:
+    receive(pool, RAW)
+    found: list[Examined] = []
+
+    def publish() -> None:
+        while True:
+            try:
+                return found.append(pool.publish(IMAGE, 10))
+            except Temporary:
+                pass
+
+    threads = [threading.Thread(target=publish) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [Examined("raw", 3)] * 2
+
+
+def test_fake_fails_before_or_after_it_acted() -> None:
+    fake = FakePool(capacity_bytes=100)
+    with pytest.raises(NoCapacity):
+        receive(fake, RAW)
+    fake.preload(IMAGE, 5)
+    fake.fail_next("add_disk")
+    with pytest.raises(Temporary):
+        fake.add_disk(VM, "root", IMAGE, 5)
+    assert not list(fake.disks())
+    fake.fail_next("add_disk", after=True)
+    with pytest.raises(Temporary):
+        fake.add_disk(VM, "root", IMAGE, 5)
+    assert list(fake.disks()) == [(VM, "root")]
+
+
+def test_files_belong_to_root_and_images_are_read_only(
+    directory: DirectoryPool, make: Callable[..., bytes], tmp_path: Path
+) -> None:
+    receive(directory, make("qcow2"))
+    directory.publish(IMAGE, 8)
+    receive(directory, RAW, "raw")
+    directory.publish("raw", 8)
+    directory.add_disk(VM, "root", "raw", 20)
+    modes = {file: stat.S_IMODE((tmp_path / "pool" / file).stat().st_mode) for file in files(tmp_path / "pool")}
+    disk = f"disks/{VM}/root.qcow2"
+    assert {file: mode for file, mode in modes.items() if not file.endswith(".json")} == {
+        f"images/{IMAGE}.qcow2": 0o444,
+        "images/raw.qcow2": 0o444,
+        disk: 0o600,
+    }
+    assert all((tmp_path / "pool" / file).stat().st_uid == 0 for file in modes)
+    described = subprocess.run(
+        ["qemu-img", "info", tmp_path / "pool" / disk], check=True, capture_output=True, text=True
+    ).stdout
+    assert "virtual size: 20 MiB" in described
+    assert f"backing file: {tmp_path}/pool/images/raw.qcow2" in described
+    assert "backing file format: qcow2" in described
+
+
+@pytest.mark.parametrize("kind", ["fifo", "symlink", "directory"])
+def test_what_is_no_file_is_refused(directory: DirectoryPool, tmp_path: Path, kind: str) -> None:
+    received = tmp_path / "pool/incoming" / IMAGE
+    {"fifo": os.mkfifo, "symlink": lambda path: path.symlink_to("/etc/passwd"), "directory": os.mkdir}[kind](received)
+    with pytest.raises((Invalid, Temporary)):
+        directory.publish(IMAGE, 8)
+    assert not files(tmp_path / "pool/images")
+
+
+def test_full_disk_refuses_and_keeps_nothing(tmp_path: Path, make: Callable[..., bytes]) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", small], check=True)
+    try:
+        full = DirectoryPool("small", str(small))
+        with pytest.raises(NoCapacity):
+            receive(full, RAW)
+        assert not files(small)
+        receive(full, make("qcow2"))
+        full.publish(IMAGE, 8)
+        before = files(small)
+        subprocess.run(["dd", "if=/dev/zero", f"of={small / 'filler'}", "bs=4k"], stderr=subprocess.DEVNULL, check=False)
+        with pytest.raises(Temporary):
+            full.add_disk(VM, "root", IMAGE, 8)
+        assert files(small) == before | {"filler"}
+        assert not list((small / "disks").iterdir())
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_killed_upload_leaves_nothing_under_a_final_name(tmp_path: Path) -> None:
+    script = """
+import sys
+from ucloud.driver.pool.directory import DirectoryPool
+def chunks():
+    yield b"x" * 1000000
+    print("writing", flush=True)
+    sys.stdin.read()
+DirectoryPool("local", sys.argv[1]).receive(sys.argv[2], chunks(), 2000000, "")
+"""
+    root = tmp_path / "pool"
+    python = subprocess.Popen([sys.executable, "-c", script, str(root), IMAGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert python.stdout
+    assert python.stdin
+    with python:
+        assert python.stdout.readline() == b"writing\n"
+        python.kill()
+    (left,) = files(root)
+    assert left.startswith(f"incoming/{IMAGE}.")
+    assert left.endswith(".part")
+
+    again = DirectoryPool("local", str(root))
+    assert files(root) == {left}, "its writer may live on another host"
+    with pytest.raises(Temporary):
+        again.publish(IMAGE, 8)
+    long_ago_s = time.time() - 3700
+    os.utime(root / left, (long_ago_s, long_ago_s))
+    DirectoryPool("local", str(root))
+    assert not files(root)
+
+
+def test_removing_takes_along_what_was_begun(directory: DirectoryPool, tmp_path: Path) -> None:
+    root = tmp_path / "pool"
+    (root / "disks" / VM).mkdir()
+    for begun in (f"incoming/{IMAGE}.1f.part", f"images/{IMAGE}.json.1f.part", f"disks/{VM}/root.qcow2.1f.part"):
+        (root / begun).write_bytes(b"x")
+    directory.remove_image(IMAGE)
+    directory.remove_disk(VM, "root")
+    assert not files(root)
+    assert not list((root / "disks").iterdir())
