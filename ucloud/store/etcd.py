@@ -52,10 +52,7 @@ class EtcdStore:
     ) -> int:
         deletes, requires = tuple(deletes), tuple(requires)
         limits.check(puts, deletes, requires)
-        put, delete, operation = (MESSAGES[name] for name in ("PutRequest", "DeleteRangeRequest", "RequestOp"))
-        success = [operation(request_put=put(key=full(key), value=value, lease=lease)) for key, value in puts.items()]
-        success += [operation(request_delete_range=delete(key=full(key))) for key in deletes]
-        request = MESSAGES["TxnRequest"](compare=map(comparison, requires), success=success)
+        request = transaction(puts, deletes, requires, lease)
         answer = self._members.tell("/etcdserverpb.KV/Txn", request, "TxnResponse")
         if not answer.succeeded:
             raise Conflict("a requirement no longer holds")
@@ -91,6 +88,13 @@ class EtcdStore:
         for watch in tuple(self._watches):
             watch.close()
         self._members.close()
+
+
+def transaction(puts: Mapping[str, bytes], deletes: Sequence[str], requires: Sequence[Requirement], lease: int) -> Any:
+    put, delete, operation = (MESSAGES[name] for name in ("PutRequest", "DeleteRangeRequest", "RequestOp"))
+    success = [operation(request_put=put(key=full(key), value=value, lease=lease)) for key, value in puts.items()]
+    success += [operation(request_delete_range=delete(key=full(key))) for key in deletes]
+    return MESSAGES["TxnRequest"](compare=map(comparison, requires), success=success)
 
 
 def comparison(requirement: Requirement) -> Any:
