@@ -33,8 +33,10 @@ class Loop(Protocol):
 def run(loop: Loop, woken: threading.Event, stop: threading.Event) -> None:
     """Step until `stop` is set (set `woken` too, to notice it at once). Anything but Conflict and Temporary is a bug
     and ends the loop."""
-    while not stop.is_set():
-        woken.clear()
+    while True:
+        woken.clear()  # before looking at `stop`, lest the wake-up that goes with it is lost
+        if stop.is_set():
+            return
         try:
             pause_s = loop.step()
         except Conflict:
