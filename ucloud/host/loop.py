@@ -84,9 +84,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Retry:
-    """When to try something again that failed or that takes a while; times are of the monotonic clock."""
+    """When to try something again that failed or that takes a while; times are of the monotonic clock. manifest: the one
+    it was tried for; another one is tried at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, manifest: Manifest | None) -> None:
+        self.manifest = manifest
         self.times = 0
         self.first_s = self.due_s = 0.0
 
@@ -151,8 +153,8 @@ class HostLoop:
         manifests = {fact.record.vm: fact for fact in self._view.all(Manifest).values()}
         statuses = {fact.record.vm: fact for fact in self._view.all(Status).values()}
         guests = self._hypervisor.actual()
-        self._tidy({*manifests, *statuses, *guests}, set(guests))
         now_s = self._clock.monotonic_s()
+        self._tidy({*manifests, *statuses, *guests}, {vm: fact.record for vm, fact in manifests.items()}, set(guests), now_s)
         asked = {vm: retry for (vm, verb), retry in self._retries.items() if verb == "power-down"}
         return World(
             host=self.host,
@@ -168,18 +170,21 @@ class HostLoop:
             power_down_s=self._power_down_s,
         )
 
-    def _tidy(self, known: set[str], running: set[str]) -> None:
-        """Forget what was remembered of VMs that are gone, and of guests that have ended."""
+    def _tidy(self, known: set[str], told: Mapping[str, Manifest], running: set[str], now_s: float) -> None:
+        """Forget what was remembered of VMs that are gone, of guests that have ended, and of troubles long over."""
+        self._written = {vm: (key, at) for vm, (key, at) in self._written.items() if self._view.seen(key) < at}
         self._errors = {vm: error for vm, error in self._errors.items() if vm in known}
         self._erased = {vm: manifest for vm, manifest in self._erased.items() if vm in known}
-        for vm, verb in list(self._retries):
-            if vm not in known or (verb in ("power-down", "kill") and vm not in running):
+        for (vm, verb), retry in list(self._retries.items()):
+            ended = verb in ("power-down", "kill") and vm not in running
+            outdated = retry.manifest is not None and retry.manifest != told.get(vm)
+            over = vm in running and now_s > retry.due_s + LONGEST_RETRY_S
+            if vm not in known or ended or outdated or over:
                 del self._retries[vm, verb]
 
     def _seen(self, vm: str) -> bool:
         """What this host wrote of the VM has come back: the view is not older than our own word."""
-        key, revision = self._written.get(vm, ("", 0))
-        return revision == 0 or self._view.seen(key) >= revision
+        return vm not in self._written
 
     def _pause_s(self) -> float:
         now_s = self._clock.monotonic_s()
@@ -264,7 +269,7 @@ class HostLoop:
     def _fail(self, act: Act, error: Error) -> None:
         log.warning("%s %s: %s", act.verb, act.vm, error.message)
         self._errors[act.vm] = f"{act.verb}: {error.message}"
-        retry = self._retries.setdefault((act.vm, act.verb), Retry())
+        retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
         retry.note(self._clock.monotonic_s(), min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**retry.times))
 
     def _succeed(self, act: Act) -> None:
@@ -273,7 +278,7 @@ class HostLoop:
         if act.verb == "erase" and act.manifest:
             self._erased[act.vm] = act.manifest
         if act.verb in ("start", "power-down"):
-            retry = self._retries.setdefault((act.vm, act.verb), Retry())
+            retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
             pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, 2.0**retry.times - 1)
             retry.note(self._clock.monotonic_s(), pause_s)
 

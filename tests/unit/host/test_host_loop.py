@@ -1,0 +1,325 @@
+"""The host's loop, with a hypervisor that pretends: retries, deadlines, strays, restarts; and the workers' order."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.world import EARLIER, HandClock, manifest, status
+from ucloud.base.errors import Temporary
+from ucloud.driver.hypervisor.fake import FakeHypervisor
+from ucloud.driver.pool.fake import FakePool
+from ucloud.host.loop import LONGEST_RETRY_S, Executor, HostLoop, Threads
+from ucloud.model.host import Endpoint, Inventory, Secret
+from ucloud.model.record import Record, decode, encode
+from ucloud.model.vm import Status
+from ucloud.store.memory import MemoryStore
+from ucloud.store.view import View
+
+DEADLINE_S = 30.0
+VM = "vm-a"
+
+
+class AtOnce:
+    """An executor whose steps are done as soon as they are submitted."""
+
+    def busy(self) -> frozenset[str]:
+        return frozenset()
+
+    def submit(self, vm: str, work: Callable[[], None]) -> None:
+        work()
+
+
+class Machine:
+    """One host, its pool and its store. `daemon` begins anew, as after kill -9."""
+
+    def __init__(self, executor: Executor | None = None) -> None:
+        self.clock = HandClock()
+        self.executor = executor or AtOnce()
+        self.store = MemoryStore(self.clock)
+        self.hypervisor = FakeHypervisor()
+        self.pool = FakePool("local")
+        self.pool.preload("image-1")
+        self.daemon()
+
+    def daemon(self) -> None:
+        self.hypervisor = FakeHypervisor(self.hypervisor.machine)
+        view = View(self.store, ["manifest/host-1/", "status/host-1/", "fence/host-1"], self.clock, lambda: None)
+        inventory = Inventory(host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1")
+        endpoint = Endpoint(host="host-1", url="http://[::1]:1", token=Secret("secret"))
+        self.loop = HostLoop(
+            self.store, view, self.hypervisor, lambda ref: self.pool, self.executor, self.clock, inventory, endpoint, 30.0
+        )
+
+    def tell(self, **told: object) -> None:
+        self.put(manifest(VM, **told))
+
+    def put(self, *records: Record) -> None:
+        for record in records:
+            self.store.commit({record.key: encode(record)})
+
+    def settle(self, steps: int = 12) -> None:
+        """Enough steps for everything that needs no time to pass."""
+        for _ in range(steps):
+            self.loop.step()
+
+    @property
+    def status(self) -> Status | None:
+        item = self.store.get(f"status/host-1/vm/{VM}")
+        return decode(Status, item.value)[0] if item else None
+
+    @property
+    def inventory(self) -> Inventory:
+        item = self.store.get("status/host-1/inventory")
+        assert item is not None
+        return decode(Inventory, item.value)[0]
+
+    def boots(self) -> list[str]:
+        """The line that each guest wrote when it booted."""
+        return self.hypervisor.log(VM).data.decode().splitlines()
+
+
+def running() -> Machine:
+    machine = Machine()
+    machine.tell()
+    machine.settle()
+    assert machine.status
+    assert machine.status.phase == "running"
+    return machine
+
+
+def test_a_manifest_becomes_a_disk_a_guest_and_a_status() -> None:
+    machine = running()
+    assert list(machine.pool.disks()) == [(VM, "root")]
+    assert machine.boots() == ["fake guest a epoch 1 boots 1"]
+    assert machine.loop.step() == 5.0, "and then there is nothing to do"
+
+
+def test_no_disk_is_made_before_the_status_says_starting() -> None:
+    machine = Machine()
+    machine.tell()
+    machine.store.commit({"fence/host-1": b"{}"})  # from now on no starting commit may succeed
+    machine.settle()
+    assert (list(machine.pool.disks()), machine.hypervisor.traces()) == ([], frozenset())
+
+
+def test_it_says_what_it_has() -> None:
+    machine = Machine()
+    machine.settle()
+    assert machine.inventory.memory_mib == 4096
+    assert machine.store.get("status/host-1/endpoint")
+
+
+def test_a_start_that_fails_is_said_and_tried_again_later_and_later() -> None:
+    machine = Machine()
+    machine.hypervisor.fail_next("start", 3)
+    machine.tell()
+    machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.error) == ("starting", "start: start was told to fail")
+    for pause_s in (1.0, 2.0, 4.0):
+        machine.clock.pass_s(pause_s - 0.1)
+        machine.settle()
+        assert machine.hypervisor.actual() == {}, "too early"
+        machine.clock.pass_s(0.1)
+        machine.settle()
+    assert (machine.status.phase, machine.status.error) == ("running", "")
+
+
+def test_a_new_manifest_is_tried_at_once() -> None:
+    machine = Machine()
+    machine.hypervisor.fail_next("start", 4)
+    machine.tell()
+    for pause_s in (0.0, 1.0, 2.0, 4.0):
+        machine.clock.pass_s(pause_s)
+        machine.settle()
+    assert machine.hypervisor.actual() == {}
+    machine.tell(boots=2)
+    machine.settle()
+    assert machine.boots() == ["fake guest a epoch 1 boots 2"]
+
+
+def test_a_guest_that_crashes_again_and_again_is_started_less_and_less_often() -> None:
+    machine = running()
+    waits_s = []
+    for _ in range(8):
+        machine.hypervisor.crash(VM)
+        waited_s = 0.0
+        machine.settle()
+        while not machine.hypervisor.actual():
+            machine.clock.pass_s(1.0)
+            waited_s += 1.0
+            machine.settle()
+        waits_s.append(waited_s)
+    assert waits_s == [0, 1, 3, 7, 15, 31, LONGEST_RETRY_S, LONGEST_RETRY_S]
+    assert machine.status
+    assert machine.status.crashes == 8
+
+
+def test_a_guest_that_ran_for_long_is_started_at_once_when_it_crashes() -> None:
+    machine = running()
+    for _ in range(4):
+        machine.hypervisor.crash(VM)
+        machine.settle()
+        machine.clock.pass_s(LONGEST_RETRY_S * 3)
+        machine.settle()
+        assert machine.hypervisor.actual()
+
+
+def test_reboots_asked_for_are_never_held_up() -> None:
+    machine = running()
+    for boots in range(2, 12):
+        machine.tell(boots=boots)
+        machine.settle()
+        assert machine.boots()[-1] == f"fake guest a epoch 1 boots {boots}"
+
+
+def test_a_deaf_guest_is_killed_at_the_deadline_of_30_s() -> None:
+    machine = running()
+    machine.hypervisor.deaf.add(VM)
+    machine.tell(want="stopped")
+    machine.settle()
+    machine.clock.pass_s(29)
+    machine.settle()
+    assert machine.status
+    assert machine.status.phase == "stopping"
+    machine.clock.pass_s(1)
+    machine.settle()
+    assert (machine.status.phase, machine.hypervisor.actual()) == ("stopped", {})
+
+
+def test_a_deadline_begins_when_this_stop_was_asked_for_not_an_earlier_one() -> None:
+    machine = running()
+    machine.hypervisor.deaf.add(VM)
+    machine.tell(want="stopped")
+    machine.settle()
+    machine.tell()  # changed his mind: the guest, which never heard, goes on
+    machine.settle()
+    machine.clock.pass_s(3600)
+    machine.settle()
+    machine.tell(want="stopped")
+    machine.settle()
+    assert machine.hypervisor.actual()
+
+
+def test_deletion_leaves_nothing() -> None:
+    machine = running()
+    machine.tell(want="absent", disks_do="delete")
+    machine.settle()
+    assert (machine.status, machine.hypervisor.traces(), list(machine.pool.disks())) == (None, frozenset(), [])
+
+
+def test_a_deletion_that_fails_is_said_and_tried_again() -> None:
+    machine = running()
+    machine.pool.fail_next("remove_disk")
+    machine.tell(want="absent", disks_do="delete")
+    machine.settle()
+    assert machine.status
+    assert machine.status.error == "erase: remove_disk was told to fail"
+    machine.clock.pass_s(1)
+    machine.settle()
+    assert (machine.status, list(machine.pool.disks())) == (None, [])
+
+
+def test_a_guest_that_no_manifest_names_is_killed_its_disk_kept_and_the_vm_reported() -> None:
+    machine = running()
+    machine.store.commit(deletes=[f"manifest/host-1/{VM}", f"status/host-1/vm/{VM}"])
+    machine.settle()
+    assert machine.hypervisor.actual() == {}
+    assert list(machine.pool.disks()) == [(VM, "root")]
+    assert machine.inventory.stray_vms == (VM,)
+
+
+def test_a_new_daemon_finds_the_guests_of_the_old_one() -> None:
+    machine = running()
+    before = machine.store.list("status/host-1/vm/")
+    machine.daemon()
+    machine.settle()
+    assert machine.boots() == ["fake guest a epoch 1 boots 1"]
+    assert machine.store.list("status/host-1/vm/").items == before.items
+
+
+@pytest.mark.parametrize("verb", ["start", "kill", "forget"])
+def test_an_act_whose_answer_is_lost_is_found_out_by_looking(verb: str) -> None:
+    machine = Machine()
+    machine.hypervisor.fail_next(verb, after=True)
+    for told in ({}, {"want": "absent", "disks_do": "delete"}):
+        machine.tell(**told)
+        machine.settle()
+        machine.clock.pass_s(1)
+        machine.settle()
+        if not told:
+            assert machine.boots() == ["fake guest a epoch 1 boots 1"]
+    assert (machine.status, machine.hypervisor.traces(), list(machine.pool.disks())) == (None, frozenset(), [])
+
+
+def test_nothing_is_decided_while_the_guests_cannot_be_seen() -> None:
+    machine = running()
+    machine.hypervisor.fail_next("actual")
+    with pytest.raises(Temporary):
+        machine.loop.step()
+    assert machine.status == status(VM, since=machine.status.since if machine.status else EARLIER)
+
+
+# The workers.
+
+
+def test_steps_of_different_vms_run_side_by_side_and_each_wakes_the_loop() -> None:
+    wakes: list[frozenset[str]] = []
+    woken = threading.Semaphore(0)
+
+    def wake() -> None:
+        wakes.append(threads.busy())
+        woken.release()
+
+    threads = Threads(2, wake)
+    both = threading.Barrier(3, timeout=DEADLINE_S)
+    for name in ("vm-a", "vm-b"):
+        threads.submit(name, lambda: (both.wait(), None)[1])
+    assert threads.busy() == {"vm-a", "vm-b"}
+    both.wait()
+    for _ in range(2):
+        assert woken.acquire(timeout=DEADLINE_S)
+    assert wakes[-1] == frozenset(), "a VM is free again before the loop is woken"
+    assert threads.busy() == frozenset()
+
+
+class Gated(Threads):
+    """Workers that wait at a gate before each step."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__(4, wake)
+        self.open = threading.Event()
+        self.started = 0
+
+    def submit(self, vm: str, work: Callable[[], None]) -> None:
+        def wait_and_work() -> None:
+            assert self.open.wait(DEADLINE_S)
+            work()
+
+        self.started += 1
+        super().submit(vm, wait_and_work)
+
+
+def test_the_loop_gives_a_vm_no_second_step_while_one_is_under_way() -> None:
+    ended = threading.Semaphore(0)
+    executor = Gated(ended.release)
+    machine = Machine(executor)
+    machine.tell()
+    machine.settle()
+    assert executor.busy() == {VM, "host-1"}
+    assert executor.started == 2, "one for the VM, one for the host itself"
+    executor.open.set()
+    for _ in range(2):
+        assert ended.acquire(timeout=DEADLINE_S)
+    assert machine.status
+    assert machine.status.phase == "starting"
+
+
+def test_a_bug_in_a_step_is_raised_in_the_loop() -> None:
+    woken = threading.Event()
+    threads = Threads(1, woken.set)
+    threads.submit(VM, lambda: [][0])
+    assert woken.wait(DEADLINE_S)
+    with pytest.raises(IndexError):
+        threads.busy()
