@@ -1,0 +1,71 @@
+"""Options that several commands share, and how their values are read."""
+
+import os
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import click
+
+from ucloud.client import Client, addresses
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+UNITS_MIB = {"K": Decimal(1) / 1024, "M": Decimal(1), "G": Decimal(1024), "T": Decimal(1024) * 1024}
+
+
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic only in later versions of click
+    """A size with its unit, as whole MiB: 512M, 1.5G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,6})?)([KMGT])", str(value).upper())
+        if not match:
+            self.fail(f"{value!r} is no size: give a number and a unit, K, M, G or T, as in 512M or 2G", param, ctx)
+        mib = Decimal(match[1]) * UNITS_MIB[match[2]]
+        if mib != int(mib) or mib < 1:
+            self.fail(f"{value!r} is not a whole number of M", param, ctx)
+        return int(mib)
+
+
+class Label(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, separator, text = str(value).partition("=")
+        if not key or not separator:
+            self.fail(f"{value!r} is no label: give KEY=VALUE", param, ctx)
+        return key, text
+
+
+def output_option(function: F) -> F:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "name"]),
+        default="table",
+        help="Form of the result.",
+        show_default=True,
+    )(function)
+
+
+def wait_options(function: F) -> F:
+    function = click.option(
+        "--timeout",
+        "timeout_s",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0),
+        default=300,
+        show_default=True,
+        help="How long to wait; the work goes on afterwards.",
+    )(function)
+    return click.option("--no-wait", is_flag=True, help="Return as soon as the request is accepted.")(function)
+
+
+def connect(context: click.Context) -> Client:
+    """The client for the addresses that `--api`, the environment or the configuration file name."""
+    client = Client(addresses({**os.environ, **({"UCLOUD_API": context.obj} if context.obj else {})}))
+    context.call_on_close(client.close)
+    return client

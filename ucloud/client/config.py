@@ -1,0 +1,48 @@
+"""Where the API is: `UCLOUD_API`, else `~/.config/ucloud/client.toml` (written by `ucloud up`), else the usual places.
+
+api = ["unix:/run/ucloud/api.sock", "http://[::1]:8642"]
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from ucloud.base.errors import Invalid
+
+DEFAULT_ADDRESSES = ("unix:/run/ucloud/api.sock", "http://[::1]:8642")
+KNOWN = {"api"}
+
+
+class ConfigError(Invalid):
+    """The file or the variable makes no sense."""
+
+
+def addresses(environment: Mapping[str, str], path: Path | None = None) -> list[str]:
+    """The addresses to try, in turn. Several in `UCLOUD_API` are separated by commas. Raises ConfigError."""
+    if text := environment.get("UCLOUD_API", "").strip():
+        return checked([part.strip() for part in text.split(",")], "UCLOUD_API")
+    path = path or config_path(environment)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return list(DEFAULT_ADDRESSES)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if unknown := sorted(set(content) - KNOWN):
+        raise ConfigError(f"{path}: there is no setting {unknown[0]!r}")
+    api = content.get("api", list(DEFAULT_ADDRESSES))
+    if not isinstance(api, list) or not api or not all(isinstance(address, str) for address in api):
+        raise ConfigError(f'{path}: api must be a list of addresses: api = ["{DEFAULT_ADDRESSES[0]}"]')
+    return checked(api, str(path))
+
+
+def config_path(environment: Mapping[str, str]) -> Path:
+    base = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or Path.home()) / ".config"
+    return Path(base) / "ucloud" / "client.toml"
+
+
+def checked(api: list[str], origin: str) -> list[str]:
+    for address in api:
+        if not address.startswith(("unix:/", "http://", "https://")):
+            raise ConfigError(f"{origin}: {address!r} is no address; give unix:/PATH, http://HOST:PORT or https://HOST:PORT")
+    return api

@@ -1,0 +1,121 @@
+"""Requests to one of several API servers. An error answer becomes an error of `ucloud.base.errors`; what can be repeated
+is repeated, elsewhere or later, until `patience_s` is over."""
+
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from ucloud import __version__
+from ucloud.base import errors
+from ucloud.base.errors import Error, Temporary
+
+FIRST_PATIENCE_S = 1.0  # nobody ever answered this client: probably there is no cloud, so say so soon
+RETRY_S = 0.2
+
+
+class Unreachable(Temporary):
+    """No address answered; `details` says why, by address."""
+
+
+class TimedOut(Error):
+    """The wait is over; the work goes on."""
+
+    code = "timed_out"
+
+
+def _kinds(kind: type[Error]) -> Iterator[type[Error]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _kinds(child)
+
+
+CODES = {kind.code: kind for kind in _kinds(Error) if kind.__module__ == errors.__name__}
+
+
+class Transport:
+    """Tries `addresses` in turn, beginning with the one that answered last. Not for use by several threads at once."""
+
+    def __init__(self, addresses: list[str], patience_s: float = 30.0, timeout_s: float = 75.0) -> None:
+        assert addresses, "no address"
+        self._clients = {address: _open(address, timeout_s) for address in addresses}
+        self._order = list(addresses)
+        self._patience_s, self._answered = patience_s, False
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: dict[str, Any] | None = None,
+        patience_s: float | None = None,
+    ) -> httpx.Response:
+        """Every POST carries an Idempotency-Key, so that all requests can be repeated."""
+        headers = {"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {}
+        began_s = time.monotonic()
+        while True:
+            try:
+                return self._once(method, path, json=json, params=params, headers=headers)
+            except Temporary as error:
+                limit_s = (self._patience_s if patience_s is None else patience_s) if self._answered else FIRST_PATIENCE_S
+                pause_s = min(error.retry_s, 5.0) * random.uniform(1.0, 1.3)  # many clients: not all at once
+                if time.monotonic() + pause_s > began_s + limit_s:
+                    raise
+                time.sleep(pause_s)
+
+    def upload(self, path: str, content: Iterator[bytes], size: int) -> None:
+        """Not repeated here: the content is used up. Raises Temporary; the caller looks what has become of it."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        self._once("PUT", path, content=content, headers=headers)
+
+    def _once(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        tried: dict[str, object] = {}
+        for address in list(self._order):
+            try:
+                response = self._clients[address].request(method, path, **arguments)
+            except httpx.TransportError as error:
+                tried[address] = str(error) or type(error).__name__
+                if "content" in arguments and not isinstance(error, httpx.ConnectError):
+                    break  # the body is used up in part
+                continue
+            self._order.remove(address)
+            self._order.insert(0, address)
+            self._answered = True
+            if response.status_code >= 400:
+                raise error_of(response)
+            return response
+        raise Unreachable("the API does not answer", RETRY_S, tried)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+
+def _open(address: str, timeout_s: float) -> httpx.Client:
+    headers = {"User-Agent": f"ucloud/{__version__}"}
+    timeout = httpx.Timeout(timeout_s, connect=5.0)
+    if address.startswith("unix:"):
+        transport = httpx.HTTPTransport(uds=address.removeprefix("unix:"))
+        return httpx.Client(transport=transport, base_url="http://ucloud", timeout=timeout, headers=headers, trust_env=False)
+    return httpx.Client(base_url=address, timeout=timeout, headers=headers, trust_env=False)
+
+
+def error_of(response: httpx.Response) -> Error:
+    """The error that the envelope tells of; of a server that sent none, what its status says."""
+    message, code, details = f"the API answered {response.status_code} {response.reason_phrase}", "", {}
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        body = response.json()
+        envelope = body["error"]
+        message, code, details = str(envelope["message"]), str(envelope["code"]), dict(envelope.get("details") or {})
+        if response.status_code == 500:
+            message += f" ({body['request_id']})"
+    if response.status_code == Temporary.http_status:
+        retry_after = response.headers.get("Retry-After", "1")
+        return Temporary(message, float(retry_after) if retry_after.isdecimal() else 1.0, details)
+    kind = CODES.get(code) or next((k for k in CODES.values() if k.http_status == response.status_code), Error)
+    return kind(message, details)
