@@ -1,0 +1,102 @@
+"""Records as they are stored: small, at one key each, and readable by older and newer versions."""
+
+import inspect
+
+import msgspec
+import pytest
+
+from tests.unit.world import EARLIER, host, manifest, placement, pool, status, vm
+from ucloud.base.ids import new_id
+from ucloud.model import bookkeeping, image, kinds
+from ucloud.model import host as host_module
+from ucloud.model import vm as vm_module
+from ucloud.model.bookkeeping import Idempotency, Lock, Unique
+from ucloud.model.host import Endpoint, Secret, without_secrets
+from ucloud.model.image import Image, ImageState
+from ucloud.model.record import Record, decode, encode
+from ucloud.model.vm import Vm
+
+RECORDS: list[tuple[str, Record]] = [
+    ("vm/vm-a", vm()),
+    ("placement/vm-a", placement()),
+    ("manifest/host-1/vm-a", manifest()),
+    ("status/host-1/vm/vm-a", status()),
+    ("host/host-1", host("host-1")[0]),
+    ("alive/host-1", host("host-1")[1]),
+    ("status/host-1/inventory", host("host-1")[2]),
+    ("status/host-1/endpoint", Endpoint(host="host-1", url="http://[::1]:80", token=Secret("s"))),
+    ("pool/local", pool()),
+    ("image/image-1", Image(id="image-1", name="tiny", pool="local", bytes=1, sha256="0", created=EARLIER)),
+    ("imagestate/image-1", ImageState(image="image-1", phase="ready", since=EARLIER)),
+    ("unique/vm/default/web", Unique(path="unique/vm/default/web", owner="vm-a")),
+    ("lock/scheduler", Lock(loop="scheduler", owner="me")),
+    (
+        "idempotency/default/k",
+        Idempotency(project="default", name="k", body="0", resource="vm-a", action="a", created=EARLIER),
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "record"), RECORDS, ids=[key for key, _ in RECORDS])
+def test_a_record_has_one_key_and_comes_back_from_json(key: str, record: Record) -> None:
+    assert record.key == key
+    assert kinds.kind_of(key) is type(record)
+    assert decode(type(record), encode(record)) == (record, {})
+
+
+def test_every_kind_of_record_is_in_this_list() -> None:
+    defined = {
+        kind
+        for module in (vm_module, host_module, image, bookkeeping)
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Record) and kind is not Record
+    }
+    assert {type(record) for _, record in RECORDS} == defined
+
+
+@pytest.mark.parametrize("key", ["", "cat/1", "status/host-1", "status/host-1/cat", "status/host-1/cat/1"])
+def test_what_this_version_does_not_know_is_left_alone(key: str) -> None:
+    assert kinds.kind_of(key) is None
+
+
+def test_defaults_are_not_stored() -> None:
+    assert b"labels" not in encode(vm())
+
+
+def test_fields_of_a_newer_version_are_handed_out_and_taken_back() -> None:
+    record, unknown = decode(Vm, encode(vm(), {"colour": "blue", "tags": ["a"]}))
+    assert (record, unknown) == (vm(), {"colour": "blue", "tags": ["a"]})
+    assert decode(Vm, encode(vm(name="b"), unknown)) == (vm(name="b"), unknown)
+
+
+def test_a_renamed_field_is_no_unknown_one() -> None:
+    told = manifest(revisions={"vm": 184})
+    assert b'"from":{"vm":184}' in encode(told)
+    assert decode(type(told), encode(told)) == (told, {})
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b'"text"', b"{}", b'{"id":1}', b"\xff", b'{"id":"\xff"}'])
+def test_what_cannot_be_read_is_refused(value: bytes) -> None:
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+        decode(Vm, value)
+
+
+def test_records_stay_small() -> None:
+    """What DESIGN counts on, so that 100,000 VMs fit into one etcd; names, labels and reasons at their usual length."""
+    id, host_id, image_id = (new_id(kind, 1.8e9) for kind in ("vm", "host", "image"))
+    labels = {f"label-{number}": "a value of some length" for number in range(8)}
+    wanted = vm(id, name="a" * 63, image=image_id, labels=labels, hard=True, power="off", boots=1000, deleted_at=EARLIER)
+    told = manifest(id, host_id, boots=1000, want="stopped", hard=True, disks_do="delete", revisions={"vm": 1 << 40})
+    error = "start: " + "why it does not work, in a sentence"
+    seen = status(id, host_id, boots=1000, phase="starting", crashes=100, error=error, revisions={"vm": 1 << 40})
+    assert len(encode(wanted)) <= 800
+    assert len(encode(told)) <= 1500
+    assert len(encode(seen)) <= 350
+
+
+def test_secrets_do_not_leave() -> None:
+    raw = msgspec.to_builtins(Endpoint(host="host-1", url="http://[::1]:80", token=Secret("abc")))
+    shown = without_secrets({"items": [raw, {"deep": [raw]}]})
+    assert "abc" not in str(shown)
+    assert shown["items"][0]["token"] == {"secret": "«secret»"}
+    assert shown["items"][0]["url"] == "http://[::1]:80"
