@@ -4,18 +4,19 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 BEAT_MS, ELECTION_MS = 50, 500
 
 
 class EtcdCluster:
-    """`members` are started at once; `endpoints` is where they listen."""
+    """`members` are started at once; `endpoints` is where they listen. options: more of etcd's, for all members."""
 
-    def __init__(self, directory: Path, members: int) -> None:
+    def __init__(self, directory: Path, members: int, scheme: str = "http", options: Mapping[str, object] = {}) -> None:
         ports = free_ports(2 * members)
-        self.endpoints = [f"http://[::1]:{port}" for port in ports[:members]]
+        self.endpoints = [f"{scheme}://[::1]:{port}" for port in ports[:members]]
+        self._options = options
         self._directory = directory
         self._peers = [f"http://[::1]:{port}" for port in ports[members:]]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * members
@@ -37,6 +38,7 @@ class EtcdCluster:
             "election-timeout": ELECTION_MS,
             "logger": "zap",
             "log-level": "warn",
+            **self._options,
         }
         command = ["setpriv", "--pdeathsig", "KILL", "etcd", "--unsafe-no-fsync"]
         command += [f"--{name}={value}" for name, value in options.items()]

@@ -1,5 +1,7 @@
 """What only a cluster can show: members die, hang and lose each other."""
 
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from ucloud.base.errors import Temporary
 from ucloud.model.decision import absent
 from ucloud.store.contract import Batch
 from ucloud.store.etcd import EtcdStore
+from ucloud.store.etcd_calls import Tls
 
 
 @pytest.fixture
@@ -137,3 +140,37 @@ def test_close_ends_watches_and_calls(world: World) -> None:
     world.wait_for(lambda: threading.active_count() <= threads)
     with pytest.raises(Temporary):
         store.get("vm/a")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificates with openssl")
+def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
+    make_certificate(tmp_path, "ca", "-addext", "basicConstraints=critical,CA:TRUE")
+    make_certificate(tmp_path, "member", "-addext", "subjectAltName=IP:::1", signer="ca")
+    make_certificate(tmp_path, "client", signer="ca")
+    options = {
+        "cert-file": tmp_path / "member.crt",
+        "key-file": tmp_path / "member.key",
+        "trusted-ca-file": tmp_path / "ca.crt",
+        "client-cert-auth": "true",
+    }
+    cluster = EtcdCluster(tmp_path, members=1, scheme="https", options=options)
+    ca, certificate, key = ((tmp_path / name).read_bytes() for name in ("ca.crt", "client.crt", "client.key"))
+    store = EtcdStore(cluster.endpoints, SystemClock(), tls=Tls(ca, certificate, key))
+    anonymous = EtcdStore(cluster.endpoints, SystemClock(), timeout_s=0.5)
+    try:
+        wait_until_up(store)
+        store.commit({"vm/a": b""})
+        with pytest.raises(Temporary):
+            anonymous.get("vm/a")
+    finally:
+        store.close()
+        anonymous.close()
+        cluster.stop()
+
+
+def make_certificate(directory: Path, name: str, *extensions: str, signer: str = "") -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    command += ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt", *extensions]
+    if signer:
+        command += ["-CA", f"{signer}.crt", "-CAkey", f"{signer}.key"]
+    subprocess.run(command, cwd=directory, check=True, capture_output=True)

@@ -20,6 +20,7 @@ from ucloud.store.etcd_messages import MESSAGES
 T = TypeVar("T")
 
 PAUSE_S = 0.1  # between two rounds over all members
+HAS_LEADER = (("hasleader", "true"),)  # a member without a leader says so at once, and ends its streams
 OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 500),  # also what a connection may take at most
@@ -56,7 +57,7 @@ class Members:
         """A call that may be repeated: each member in turn, round after round, until one answers or time is up."""
 
         def call(channel: grpc.Channel, timeout_s: float) -> Any:
-            return unary(channel, path, response)(request, timeout=timeout_s)
+            return unary(channel, path, response)(request, timeout=timeout_s, metadata=HAS_LEADER)
 
         return self._in_turn(call)
 
@@ -64,7 +65,7 @@ class Members:
         """The first answer of a stream, asked as `ask` does."""
 
         def call(channel: grpc.Channel, timeout_s: float) -> Any:
-            answers = stream(channel, path, response)(iter([request]), timeout=timeout_s)
+            answers = stream(channel, path, response)(iter([request]), timeout=timeout_s, metadata=HAS_LEADER)
             try:
                 for answer in answers:
                     return answer
@@ -89,8 +90,7 @@ class Members:
     def open_stream(self, path: str, requests: Iterator[Any], response: str) -> tuple[Any, Callable[[grpc.RpcError], Error]]:
         """A stream to the preferred member, without waiting; and what to call with the error that ends it."""
         index = self._first()
-        metadata = (("hasleader", "true"),)  # a member that has lost its leader ends the stream
-        call = stream(self._channels[index], path, response)(requests, metadata=metadata)
+        call = stream(self._channels[index], path, response)(requests, metadata=HAS_LEADER)
         return call, lambda error: self._failed(index, error)
 
     def close(self) -> None:
