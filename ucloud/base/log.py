@@ -5,8 +5,6 @@ Whoever started the daemon (systemd, or the supervisor of `ucloud up`) keeps the
 
 import json
 import logging
-import sys
-from typing import TextIO
 
 from ucloud.base.clock import timestamp
 
@@ -30,9 +28,9 @@ class Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def setup(format: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
-    """Send all logs of this process to `stream` (stderr), and nowhere else."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+def setup(format: str = "text", level: str = "info", handler: logging.Handler | None = None) -> None:
+    """Send all logs of this process to `handler` (stderr), and nowhere else."""
+    handler = handler or logging.StreamHandler()
     handler.setFormatter(Json() if format == "json" else Text())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.raiseExceptions = False  # a closed stderr is no reason to fail

@@ -1,0 +1,214 @@
+"""A cloud on one machine, as data: what it is made of, where everything of it is, which commands run it.
+
+Made by `ucloud up` from its options, kept in `cloud.json` in the state directory, read back by everything that later works
+on the same cloud. The state directory of the cloud NAME is always found as /var/lib/ucloud-NAME (`uc`: /var/lib/ucloud),
+which is a symbolic link when `--state` says otherwise.
+"""
+
+import hashlib
+import os
+import re
+import sys
+from functools import cached_property
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ucloud.base import config
+from ucloud.base.errors import Invalid
+
+DEFAULT_NAME = "uc"
+NAME = re.compile(r"[a-z][a-z0-9-]{0,8}")  # with "-link" it still is the name of an interface: 15 bytes
+STATE_ROOT, RUN_ROOT = Path("/var/lib"), Path("/run")
+LONGEST_SOCKET = f"/h1/vm/vm-{'0' * 26}/console"
+MAX_SOCKET_BYTES = 107
+ETCD_QUOTA_BYTES = 4 << 30
+ETCD_KEEP = "10m"  # of history: a watch that was away for longer lists again
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user chose, and the ids that the API gave to the hosts, so that the next `up` brings back the same ones."""
+
+    name: str = DEFAULT_NAME
+    port: int = 8642
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    hypervisor: Literal["qemu", "fake"] = "qemu"
+    host_ids: dict[str, str] = {}
+
+
+class Daemon(msgspec.Struct, frozen=True):
+    """command: as the kernel shows it once it runs. needs: it starts when this file is there."""
+
+    name: str
+    namespace: str
+    command: tuple[str, ...]
+    needs: Path
+
+
+class Cloud:
+    hosts = ("h1",)
+
+    def __init__(self, settings: Settings, state_dir: Path, run_dir: Path) -> None:
+        self.settings, self.state_dir, self.run_dir = settings, state_dir, run_dir
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def file(self) -> Path:
+        return self.state_dir / "cloud.json"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.state_dir / "log"
+
+    @property
+    def pool_dir(self) -> Path:
+        return self.state_dir / "pool"
+
+    @property
+    def socket(self) -> Path:
+        return self.run_dir / "api.sock"
+
+    @property
+    def url(self) -> str:
+        return f"http://[::1]:{self.settings.port}"
+
+    @property
+    def underlay(self) -> str:
+        return f"{self.name}-underlay"
+
+    @property
+    def machine_link(self) -> str:
+        """The machine's own interface on the underlay."""
+        return f"{self.name}-link"
+
+    def namespace(self, host: str) -> str:
+        return f"{self.name}-{host}"
+
+    @cached_property
+    def subnet(self) -> IPv6Network:
+        """A unique local /64 (RFC 4193), derived from the name so that clouds beside each other don't meet."""
+        return IPv6Network((b"\xfd" + hashlib.sha256(self.name.encode()).digest()[:5] + bytes(10), 64))
+
+    def address(self, host: str) -> IPv6Address:
+        return self.subnet[int(host.removeprefix("h"))]
+
+    @property
+    def machine_address(self) -> IPv6Address:
+        return self.subnet[0xFFFF]
+
+    @property
+    def etcd_endpoints(self) -> tuple[str, ...]:
+        return (f"http://[{self.address('h1')}]:2379",)
+
+    def config_file(self, name: str) -> Path:
+        return self.run_dir / f"{name}.toml"
+
+    def config(self, host: str) -> config.Config:
+        """The settings of all daemons of one host."""
+        return config.Config(
+            etcd=config.Etcd(endpoints=self.etcd_endpoints),
+            host=config.Host(
+                id=self.settings.host_ids.get(host, ""),
+                name=host,
+                state_dir=str(self.state_dir / host),
+                run_dir=str(self.run_dir / host),
+                address=str(self.address(host)),
+                accel=self.settings.accel,
+                hypervisor=self.settings.hypervisor,
+            ),
+            api=config.Api(socket=str(self.socket)),
+        )
+
+    def daemons(self) -> list[Daemon]:
+        """In the order in which they start; they stop in reverse."""
+        return [
+            Daemon("etcd-1", self.namespace("h1"), self._etcd("h1"), self.file),
+            self._daemon("api-1", "api"),
+            self._daemon("control-1", "control"),
+            self._daemon("host-1", "host"),
+        ]
+
+    def _daemon(self, name: str, kind: str) -> Daemon:
+        file = self.config_file(name)
+        return Daemon(name, self.namespace("h1"), ucloud_command("daemon", kind, "--config", str(file)), file)
+
+    def supervisor_command(self) -> tuple[str, ...]:
+        return ucloud_command("daemon", "up", "--config", str(self.file))
+
+    def _etcd(self, host: str) -> tuple[str, ...]:
+        client, peer = (f"http://[{self.address(host)}]:{port}" for port in (2379, 2380))
+        options = {
+            "name": "etcd-1",
+            "data-dir": self.state_dir / "etcd-1",
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"etcd-1={peer}",
+            "initial-cluster-token": self.name,
+            "heartbeat-interval": 100,
+            "election-timeout": 1000,
+            "quota-backend-bytes": ETCD_QUOTA_BYTES,
+            "auto-compaction-mode": "periodic",
+            "auto-compaction-retention": ETCD_KEEP,
+            "logger": "zap",
+            "log-outputs": "stderr",
+            "log-level": "warn",
+        }
+        return ("etcd", *(f"--{name}={value}" for name, value in options.items()))
+
+
+def ucloud_command(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "ucloud.daemon.main", *arguments)
+
+
+def home(name: str) -> Path:
+    """Where the state of this cloud is found, whatever `--state` said."""
+    return STATE_ROOT / ("ucloud" if name == DEFAULT_NAME else f"ucloud-{name}")
+
+
+def find_cloud(name: str) -> Cloud | None:
+    """The cloud of this name, running or not; None if there is none."""
+    return load_cloud(home(name) / "cloud.json") if (home(name) / "cloud.json").exists() else None
+
+
+def load_cloud(file: Path) -> Cloud:
+    try:
+        settings = msgspec.json.decode(file.read_bytes(), type=Settings)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Invalid(f"{file}: {error}") from error
+    return cloud_at(settings, file.resolve().parent)
+
+
+def cloud_at(settings: Settings, state_dir: Path) -> Cloud:
+    """The cloud with its state there; what need not survive a reboot is below /run, or below a directory of the user's."""
+    if not NAME.fullmatch(settings.name):
+        raise Invalid(f"--name {settings.name}: expected at most 9 of a-z 0-9 -, starting with a letter")
+    own = home(settings.name)
+    run_dir = RUN_ROOT / own.name if state_dir == own.parent.resolve() / own.name else state_dir / "run"
+    longest = len(os.fsencode(run_dir)) + len(LONGEST_SOCKET)
+    if longest > MAX_SOCKET_BYTES:
+        room = MAX_SOCKET_BYTES - len(LONGEST_SOCKET) - len("/run")
+        raise Invalid(f"--state {state_dir}: too long for the sockets below it; at most {room} bytes")
+    return Cloud(settings, state_dir, run_dir)
+
+
+def save_cloud(cloud: Cloud) -> None:
+    """Never half written, also when the machine dies meanwhile."""
+    new = cloud.file.with_suffix(".new")
+    with new.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(cloud.settings)))
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(cloud.file)
+
+
+def contents(state_dir: Path) -> list[Path]:
+    """What ucloud put into a state directory."""
+    patterns = ("cloud.json", "cloud.new", "etcd-*", "h[0-9]*", "log", "pool", "run")
+    return [file for pattern in patterns for file in state_dir.glob(pattern)]

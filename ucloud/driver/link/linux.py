@@ -1,0 +1,104 @@
+"""Namespaces, bridges and cables (veth) of Linux, by the command `ip` of iproute2."""
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ucloud.base.errors import Temporary
+from ucloud.driver.link.contract import End
+
+NAMESPACES = Path("/run/netns")  # where `ip netns` keeps them: a mount on an empty file for each
+
+
+class LinuxLinks:
+    def namespaces(self) -> frozenset[str]:
+        if not NAMESPACES.is_dir():
+            return frozenset()
+        kind = Path("/proc/self/ns/net").stat().st_dev
+        return frozenset(file.name for file in NAMESPACES.iterdir() if file.stat().st_dev == kind)
+
+    def add_namespace(self, name: str) -> bool:
+        if name in self.namespaces():
+            return False
+        (NAMESPACES / name).unlink(missing_ok=True)  # left behind by a reboot where /run is on a disk
+        run("netns", "add", name)
+        run("-n", name, "link", "set", "lo", "up")
+        return True
+
+    def remove_namespace(self, name: str) -> None:
+        if name in self.namespaces():
+            run("netns", "delete", name)
+        (NAMESPACES / name).unlink(missing_ok=True)
+        remove_if_empty(NAMESPACES)
+
+    def interfaces(self, namespace: str) -> frozenset[str]:
+        return frozenset(link["ifname"] for link in self._links(namespace))
+
+    def add_bridge(self, namespace: str, name: str) -> None:
+        if name not in self.interfaces(namespace):
+            run(*within(namespace), "link", "add", name, "type", "bridge", "mcast_snooping", "0")
+        run(*within(namespace), "link", "set", name, "up")
+
+    def add_cable(self, one: End, other: End) -> None:
+        if not (self._stands(one) and self._stands(other)):
+            self.remove_interface(one.namespace, one.name)
+            self.remove_interface(other.namespace, other.name)
+            ends = [(end.name, *(("netns", end.namespace) if end.namespace else ())) for end in (one, other)]
+            run("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
+            if not one.namespace or not other.namespace:
+                refuse_router_advertisements(one if not one.namespace else other)
+        batch(command for end in (one, other) for command in connect(end))
+
+    def remove_interface(self, namespace: str, name: str) -> None:
+        if (not namespace or namespace in self.namespaces()) and name in self.interfaces(namespace):
+            run(*within(namespace), "link", "delete", name)
+
+    def _stands(self, end: End) -> bool:
+        links = {link["ifname"]: link for link in self._links(end.namespace)}
+        return end.name in links and links[end.name].get("master", "") == end.bridge
+
+    def _links(self, namespace: str) -> list[dict[str, Any]]:
+        links: list[dict[str, Any]] = json.loads(run(*within(namespace), "-j", "link", "show"))
+        return links
+
+
+def within(namespace: str) -> Iterable[str]:
+    return ("-n", namespace) if namespace else ()
+
+
+def connect(end: End) -> Iterator[tuple[str, ...]]:
+    """No duplicate address detection: the addresses are ours, and daemons want to listen on them at once."""
+    if end.bridge:
+        yield *within(end.namespace), "link", "set", end.name, "master", end.bridge
+    yield *within(end.namespace), "link", "set", end.name, "up"
+    if end.address:
+        yield *within(end.namespace), "-6", "address", "replace", end.address, "dev", end.name, "nodad"
+
+
+def refuse_router_advertisements(end: End) -> None:
+    """Nothing inside a cloud may change how the machine itself reaches the world."""
+    Path(f"/proc/sys/net/ipv6/conf/{end.name}/accept_ra").write_text("0")
+
+
+def batch(commands: Iterable[tuple[str, ...]]) -> None:
+    for command in commands:
+        run(*command)
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode:
+        raise Temporary(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def remove_if_empty(directory: Path) -> None:
+    """`ip netns` mounts its directory on itself and never takes that back; the last one out does."""
+    if directory.is_dir() and not any(directory.iterdir()):
+        subprocess.run(["umount", str(directory)], capture_output=True, timeout=30, check=False)
+        try:
+            directory.rmdir()
+        except OSError:
+            return  # somebody adds one just now

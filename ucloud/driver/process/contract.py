@@ -1,0 +1,35 @@
+"""What ucloud needs of a system's processes to run a cloud on one machine: put them into namespaces, find them again.
+
+Used by `ucloud up` and its supervisor. "Now" is all that can be asked: a process that is found may be gone the next moment.
+"""
+
+import signal
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Process(msgspec.Struct, frozen=True):
+    pid: int
+    command: tuple[str, ...]
+
+
+class Processes(Protocol):
+    def daemon_command(self, namespace: str, command: Sequence[str]) -> list[str]:
+        """The command that runs `command` inside a namespace, as the same process, until whoever started it dies."""
+
+    def adopt_orphans(self) -> None:
+        """From now on this process is the parent of what its descendants leave behind."""
+
+    def send(self, process: Process, number: signal.Signals) -> None:
+        """Harmless when it is gone."""
+
+    def is_alive(self, process: Process) -> bool: ...
+
+    def running(self) -> Iterable[Process]: ...
+
+    def inside(self, namespace: str) -> Iterable[Process]: ...
+
+    def listening(self, port: int) -> Process | None:
+        """Who listens on a TCP port of this machine over IPv6, as far as can be seen."""

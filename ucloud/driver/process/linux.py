@@ -1,0 +1,83 @@
+"""Processes of Linux, by /proc, prctl, and util-linux's setpriv and nsenter."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ucloud.driver.process.contract import Process
+
+PR_SET_CHILD_SUBREAPER = 36
+TCP_LISTEN = "0A"
+PROC = Path("/proc")
+NAMESPACES = Path("/run/netns")
+
+
+class LinuxProcesses:
+    def daemon_command(self, namespace: str, command: Sequence[str]) -> list[str]:
+        """Not `ip netns exec`: that gives it mounts of its own, and the guests' would be out of sight."""
+        return ["setpriv", "--pdeathsig", "TERM", "nsenter", f"--net={NAMESPACES / namespace}", *command]
+
+    def adopt_orphans(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+    def send(self, process: Process, number: signal.Signals) -> None:
+        if self.is_alive(process):
+            try:
+                os.kill(process.pid, number)
+            except ProcessLookupError:
+                return
+
+    def is_alive(self, process: Process) -> bool:
+        return command_of(PROC / str(process.pid)) == process.command
+
+    def running(self) -> Iterator[Process]:
+        for directory in PROC.iterdir():
+            if directory.name.isdigit() and (command := command_of(directory)):
+                yield Process(int(directory.name), command)
+
+    def inside(self, namespace: str) -> Iterable[Process]:
+        try:
+            wanted = (NAMESPACES / namespace).stat()
+        except FileNotFoundError:
+            return []
+        return [process for process in self.running() if net_namespace(process.pid) == (wanted.st_dev, wanted.st_ino)]
+
+    def listening(self, port: int) -> Process | None:
+        sockets = {f"socket:[{inode}]" for inode in listeners(port)}
+        return next((process for process in self.running() if sockets & open_files(process.pid)), None) if sockets else None
+
+
+def command_of(directory: Path) -> tuple[str, ...]:
+    """Empty for kernel threads, and for what has just ended."""
+    try:
+        text = (directory / "cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(part) for part in text.rstrip(b"\0").split(b"\0")) if text else ()
+
+
+def net_namespace(pid: int) -> tuple[int, int]:
+    try:
+        found = (PROC / str(pid) / "ns/net").stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
+def listeners(port: int) -> set[str]:
+    rows = [line.split() for line in (PROC / "self/net/tcp6").read_text().splitlines()[1:]]
+    return {row[9] for row in rows if row[3] == TCP_LISTEN and int(row[1].rpartition(":")[2], 16) == port}
+
+
+def open_files(pid: int) -> set[str]:
+    files: set[str] = set()
+    try:
+        for file in (PROC / str(pid) / "fd").iterdir():
+            files.add(os.readlink(file))
+    except OSError:
+        pass  # it, or this file, is gone; or it is not ours to see
+    return files
