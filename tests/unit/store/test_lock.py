@@ -98,6 +98,15 @@ def test_one_leads_and_the_other_waits_without_asking(
     store.commit({"vm/a": b""}, requires=[held])
 
 
+def test_a_leader_with_an_older_view_goes_on_leading(store: FaultyStore, candidates: tuple[Candidate, Candidate]) -> None:
+    first, _ = candidates
+    held = first.hold()
+    store.calls.clear()
+    assert held
+    assert first.leadership.hold(first.view) == held
+    assert store.calls == []
+
+
 def test_two_that_race_without_seeing_each_other(candidates: tuple[Candidate, Candidate]) -> None:
     first, second = candidates
     second.view.refresh()
