@@ -63,8 +63,8 @@ class EtcdWatch:
         """Runs in a thread of grpc, which waits here; so this is the clock of the watch too."""
         request = MESSAGES["WatchRequest"]
         for watch_id, prefix in self._prefixes.items():
-            # From the last revision seen, not from the one after it: when etcd before 3.4.35 compacts at a revision
-            # that deleted a key, a watch that starts exactly there misses it (etcd issue 19179). 0 would mean "now".
+            # From the last revision seen, not from the one after it: when an older etcd compacts at a revision that
+            # deleted a key, a watch that starts exactly there misses it (etcd issues 18089, 19179). 0 would mean "now".
             start = max(self._after[prefix], 1)
             yield request(
                 create_request=MESSAGES["WatchCreateRequest"](
