@@ -21,7 +21,7 @@ from ucloud.driver.hypervisor import qmp
 from ucloud.driver.hypervisor.accel import working_accel
 from ucloud.driver.hypervisor.cgroup import Groups
 from ucloud.driver.hypervisor.contract import Guest, GuestDisk, GuestSpec, Log
-from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, uid
+from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, reason, uid
 from ucloud.driver.hypervisor.qemu_guest import QemuGuest
 from ucloud.driver.hypervisor.qemu_process import GuestProcess, find, launch
 from ucloud.driver.hypervisor.serial_log import SerialLog
@@ -35,12 +35,13 @@ class QemuHypervisor:
     name = "qemu"
 
     def __init__(
-        self, run_dir: Path, *, accel: Literal["auto", "kvm", "tcg"] = "auto", probe_kernel: Path | None = None
+        self, run_dir: Path, state_dir: Path, *, accel: Literal["auto", "kvm", "tcg"] = "auto", probe_kernel: Path | None = None
     ) -> None:
-        """probe_kernel: a Linux kernel to try KVM with when accel is `auto` (default: this machine's own)."""
+        """run_dir: tells this host's guests from those of other hosts on the same kernel. state_dir: remembers if KVM works.
+        probe_kernel: a Linux kernel to try KVM with when accel is `auto` (default: this machine's own)."""
         self._vms = run_dir.resolve() / "vm"
         self._vms.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.accel: str = working_accel(run_dir, probe_kernel) if accel == "auto" else accel
+        self.accel: str = working_accel(state_dir, probe_kernel) if accel == "auto" else accel
         self._groups = Groups(f"{run_dir.name}-{hashlib.sha256(os.fsencode(self._vms)).hexdigest()[:8]}")
         self._lock = threading.Lock()  # of the dict below
         self._looking = threading.Lock()  # a process is either launched and kept, or found: never both
@@ -78,7 +79,8 @@ class QemuHypervisor:
             guest.started()
         except Temporary as error:
             self.kill(spec.vm)
-            raise Temporary(f"{spec.vm} cannot be started: {self._log(spec.vm).last_complaint() or error.message}") from error
+            why = reason(self._log(spec.vm).complaints()) or error.message
+            raise Temporary(f"{spec.vm} cannot be started: {why}") from error
 
     def power_down(self, vm: str) -> None:
         guest = self._guest(vm)

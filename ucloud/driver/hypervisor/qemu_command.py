@@ -6,6 +6,7 @@ memory of its guests; the guest itself can read them, too (/sys/firmware/dmi/ent
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Sequence
 
@@ -105,3 +106,11 @@ def identity(words: Sequence[str]) -> Identity | None:
         return Identity(vm, int(numbers["ucloud-epoch"]), int(numbers["ucloud-boots"])) if vm else None
     except (KeyError, ValueError):
         return None
+
+
+def reason(complaints: str) -> str:
+    """Why qemu gave up, for people: its last complaint with the hints below it, without the options that it repeats."""
+    lines = complaints.strip().splitlines()
+    own = [number for number, line in enumerate(lines) if line.startswith(f"{BINARY}: ")]
+    said = " ".join(lines[own[-1] if own else -1 :]).removeprefix(f"{BINARY}: ")
+    return re.sub(r"^-blockdev \{.*\}: ", "", said)

@@ -30,6 +30,7 @@ class QemuGuest:
         self._watcher = watcher
         self._wake = wake
         self._connecting = threading.Lock()
+        self._asking = threading.Lock()
         self._qmp: qmp.Qmp | None = None
         self._state: GuestState = "paused"
         self._ask_at_s = 0.0
@@ -41,17 +42,15 @@ class QemuGuest:
             raise Temporary("qemu does not execute the guest")
 
     def state(self) -> GuestState:
-        now_s = time.monotonic()
-        if now_s < self._ask_at_s:
+        with self._asking:
+            now_s = time.monotonic()
+            if now_s >= self._ask_at_s:
+                self._ask_at_s = float("inf")  # before asking, so that an event meanwhile makes us ask again
+                try:
+                    self._state = STATES.get(self.call("query-status", STATE_S)["status"], "paused")
+                except Temporary:
+                    self._ask_at_s = now_s + ASK_AGAIN_S
             return self._state
-        self._ask_at_s = float("inf")  # first of all, so that an event during the question makes us ask again
-        try:
-            status = self.call("query-status", STATE_S)["status"]
-        except Temporary:
-            self._ask_at_s = now_s + ASK_AGAIN_S
-        else:
-            self._state = STATES.get(status, "paused")
-        return self._state
 
     def call(self, command: str, deadline_s: float = qmp.CALL_S) -> Any:
         return self._connected(deadline_s).call(command, deadline_s)

@@ -52,10 +52,9 @@ class SerialLog:
         self._complaints.unlink(missing_ok=True)
         return open(self._complaints, "ab", buffering=0, opener=_for_root_alone)
 
-    def last_complaint(self) -> str:
-        """The last line that qemu wrote to its standard error."""
-        lines = _tail(self._complaints, 4096).data.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+    def complaints(self) -> str:
+        """What qemu wrote to its standard error, the newest part."""
+        return _tail(self._complaints, 4096).data.decode(errors="replace")
 
     def read(self) -> Log:
         """The newest part. Raises FileNotFoundError."""

@@ -31,8 +31,12 @@ class Watcher:
             self._epoll.unregister(descriptor)
 
     def close(self) -> None:
+        """Harmless when repeated."""
+        if self._epoll.closed:
+            return
         os.eventfd_write(self._stop, 1)
         self._thread.join()
+        self._calls.clear()
         self._epoll.close()
         os.close(self._stop)
 

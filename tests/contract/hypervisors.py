@@ -1,0 +1,228 @@
+"""The machines that the hypervisor contract is tested on: a fake one, and this one with real qemu processes under emulation.
+
+The real guests need no operating system: their disks hold a boot sector, a few bytes of 16-bit code.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from ucloud.driver.hypervisor.contract import GuestDisk, GuestSpec, Hypervisor
+from ucloud.driver.hypervisor.fake import FakeHypervisor, GuestDirectory, Machine
+from ucloud.driver.hypervisor.qemu import QemuHypervisor
+
+HELLO = b"hello from the guest\r\n"
+
+
+def wait_for(condition: Callable[[], bool], what: str, deadline_s: float = 60) -> None:
+    until_s = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < until_s, f"waited {deadline_s} s in vain for: {what}"
+        time.sleep(0.01)
+
+
+class HypervisorWorld(Protocol):
+    """A machine, seen from outside of the driver. Guests greet on their serial line and obey the power button."""
+
+    def driver(self, host: str = "h1") -> Hypervisor:
+        """A driver as a daemon makes it. The world closes it in the end."""
+
+    def spec(self, vm: str, epoch: int = 1, boots: int = 1) -> GuestSpec: ...
+
+    def refuse_next_start(self, driver: Hypervisor, spec: GuestSpec) -> None: ...
+
+    def crash(self, driver: Hypervisor, vm: str) -> None:
+        """The guest dies by itself."""
+
+    def power_off(self, driver: Hypervisor, vm: str) -> None:
+        """The guest is told by its user, from within, to shut down."""
+
+    def flood(self, driver: Hypervisor, vm: str) -> GuestSpec:
+        """A guest that writes to its serial line without end."""
+
+    def program(self, host: str = "h1") -> str:
+        """Python for a process of its own that makes `driver`, equal to what driver() makes."""
+
+
+class FakeWorld:
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory
+        self._machines: dict[str, Machine] = {}
+
+    def driver(self, host: str = "h1") -> FakeHypervisor:
+        if self._directory:
+            return FakeHypervisor(GuestDirectory(self._directory / host))
+        return FakeHypervisor(self._machines.setdefault(host, {}))
+
+    def spec(self, vm: str, epoch: int = 1, boots: int = 1) -> GuestSpec:
+        return GuestSpec(vm=vm, name="guest", epoch=epoch, boots=boots, cpus=1, memory_mib=64)
+
+    def refuse_next_start(self, driver: FakeHypervisor, spec: GuestSpec) -> None:
+        driver.fail_next("start")
+
+    def crash(self, driver: FakeHypervisor, vm: str) -> None:
+        driver.crash(vm)
+
+    def power_off(self, driver: FakeHypervisor, vm: str) -> None:
+        driver.power_off(vm)
+
+    def flood(self, driver: FakeHypervisor, vm: str) -> GuestSpec:
+        driver.write(vm, b"x" * (4 << 20))
+        return self.spec(vm)
+
+    def program(self, host: str = "h1") -> str:
+        return (
+            "from pathlib import Path\n"
+            "from ucloud.driver.hypervisor.fake import *\n"
+            f"driver = FakeHypervisor(GuestDirectory(Path({str(self._directory / host)!r})))\n"
+        )
+
+    def close(self) -> None: ...
+
+
+# fmt: off
+PRINT = (
+    b"\xfa\x31\xc0\x8e\xd8\x8e\xd0"  # cli; ax = ds = ss = 0
+    b"\xbc\x00\x7c\xfb"              # the stack is below 0x7c00; sti (the BIOS' clock wakes hlt)
+    b"\xbe\x80\x7c\xba\xf8\x03"      # si = 0x7c80, where the text is; dx = COM1
+    b"\xac\x84\xc0\x74\x03"          # next: al = [si++]; end of the text?
+    b"\xee\xeb\xf8"                  # send it; to next
+)
+WAIT_FOR_BUTTON = (
+    b"\xba\x02\x06\xb8\x00\x01\xef"  # PM1 enable (port 0x602): the power button may signal
+    b"\xba\x00\x06"                  # dx = PM1 status (port 0x600)
+    b"\xf4\xed\xf6\xc4\x01\x74\xf9"  # hlt; ax = status; bit 8, the button? else to hlt
+)
+POWER_OFF = b"\xba\x04\x06\xb8\x00\x20\xef\xf4"  # PM1 control (port 0x604) = S5, enabled: soft off; hlt
+AGAIN = b"\xeb" + bytes([256 + 11 - (len(PRINT) + 2)])  # jmp to where PRINT sets si, its twelfth byte
+# fmt: on
+
+
+def boot_sector(code: bytes, text: bytes = HELLO) -> bytes:
+    sector = code.ljust(0x80, b"\xf4") + text + b"\0"
+    return sector.ljust(510, b"\0") + b"\x55\xaa"
+
+
+PROGRAMS = {
+    "obedient": boot_sector(PRINT + WAIT_FOR_BUTTON + POWER_OFF),
+    "brief": boot_sector(PRINT + POWER_OFF),
+    "talkative": boot_sector(PRINT + AGAIN),
+}
+
+
+class QemuWorld:
+    """Everything is below one directory that guests' users may pass through."""
+
+    def __init__(self) -> None:
+        assert os.geteuid() == 0, "the tests of real guests must be run as root: they make users, mounts and control groups"
+        self.directory = Path(tempfile.mkdtemp(prefix="ucloud-test-"))
+        self.directory.chmod(0o711)
+        self._drivers: list[QemuHypervisor] = []
+        for name, sector in PROGRAMS.items():
+            raw = self.directory / f"{name}.raw"
+            raw.write_bytes(sector.ljust(1 << 20, b"\0"))
+            _qemu_img("convert", "-f", "raw", "-O", "qcow2", str(raw), str(self.image(name)))
+
+    def image(self, program: str) -> Path:
+        return self.directory / f"{program}.qcow2"
+
+    def run_dir(self, host: str = "h1") -> Path:
+        directory = self.directory / "run" / host
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def driver(self, host: str = "h1") -> QemuHypervisor:
+        driver = QemuHypervisor(self.run_dir(host), self.directory, accel="tcg")
+        self._drivers.append(driver)
+        return driver
+
+    def spec(self, vm: str, epoch: int = 1, boots: int = 1, program: str = "obedient") -> GuestSpec:
+        disk = self.directory / f"{vm}.disk"
+        if not disk.exists():
+            _qemu_img("create", "-f", "qcow2", "-b", self.image(program).name, "-F", "qcow2", str(disk))
+        disks = (GuestDisk(name="root", path=str(disk)),)
+        return GuestSpec(vm=vm, name="guest", epoch=epoch, boots=boots, cpus=1, memory_mib=16, disks=disks)
+
+    def refuse_next_start(self, driver: Hypervisor, spec: GuestSpec) -> None:
+        Path(spec.disks[0].path).unlink()
+
+    def crash(self, driver: Hypervisor, vm: str) -> None:
+        os.kill(self.process_of(vm), signal.SIGKILL)
+
+    def power_off(self, driver: Hypervisor, vm: str) -> None:
+        """By the next boot of a disk whose program does nothing else."""
+        boots = driver.actual()[vm].boots
+        driver.kill(vm)
+        (self.directory / f"{vm}.disk").unlink()
+        driver.start(self.spec(vm, boots=boots, program="brief"))
+
+    def flood(self, driver: Hypervisor, vm: str) -> GuestSpec:
+        spec = self.spec(vm, program="talkative")
+        driver.start(spec)
+        return spec
+
+    def program(self, host: str = "h1") -> str:
+        return (
+            "from pathlib import Path\n"
+            "from ucloud.driver.hypervisor.qemu import *\n"
+            f"driver = QemuHypervisor(Path({str(self.run_dir(host))!r}), Path({str(self.directory)!r}), accel='tcg')\n"
+        )
+
+    def process_of(self, vm: str) -> int:
+        """The one qemu that has this VM's disk in this world."""
+        (pid,) = (pid for pid, command in _qemus() if str(self.directory / f"{vm}.disk") in command)
+        return pid
+
+    def close(self) -> None:
+        try:
+            for driver in self._drivers:
+                driver.close()
+            for run_dir in (self.directory / "run").glob("*"):
+                self._forget_all(run_dir)
+            assert not self.mounts()
+        finally:  # even if the driver under test could not
+            for pid, command in _qemus():
+                if str(self.directory) in command:
+                    os.kill(pid, signal.SIGKILL)
+            for mount in self.mounts():
+                subprocess.run(["umount", "--lazy", mount], check=False)
+            shutil.rmtree(self.directory)
+
+    def mounts(self) -> list[str]:
+        points = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
+        return [point for point in points if point.startswith(str(self.directory))]
+
+    def _forget_all(self, run_dir: Path) -> None:
+        driver = QemuHypervisor(run_dir, self.directory, accel="tcg")
+        for vm in driver.traces():
+            driver.kill(vm)
+            driver.forget(vm)
+        driver.close()
+
+
+def open_world(name: str) -> Iterator[HypervisorWorld]:
+    with tempfile.TemporaryDirectory() as directory:
+        world = {"fake": FakeWorld, "fake in a directory": lambda: FakeWorld(Path(directory)), "qemu": QemuWorld}[name]()
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+def _qemus() -> Iterator[tuple[int, str]]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            if command.startswith("qemu-system-x86_64\0"):
+                yield int(entry.name), command
+
+
+def _qemu_img(*arguments: str) -> None:
+    subprocess.run(["qemu-img", *arguments], check=True, stdout=subprocess.DEVNULL)
