@@ -8,19 +8,19 @@ import ucloud
 
 PORTABLE = {"contract", "fake", "header", "rules"}  # of a driver's package: the rest is for one system
 
-IMPORT_WITHOUT_DRIVERS = """
+IMPORT_WITHOUT_DRIVERS = f"""
 import importlib, sys
 
 class Hidden:
     def find_spec(self, name, path=None, target=None):
         parts = name.split(".")
-        if name.startswith("ucloud.driver.") and len(parts) > 3 and parts[3] not in {portable}:
+        if name.startswith("ucloud.driver.") and len(parts) > 3 and parts[3] not in {PORTABLE}:
             raise ModuleNotFoundError(f"{{name}} is not on this system", name=name)
 
 sys.meta_path.insert(0, Hidden())
 for name in sys.argv[1:]:
     importlib.import_module(name)
-""".format(portable=PORTABLE)
+"""
 
 
 def modules() -> list[str]:

@@ -78,10 +78,10 @@ class View:
         if kind in self._unsorted:
             self._facts[kind] = dict(sorted(self._facts[kind].items()))
             self._unsorted.discard(kind)
-        return MappingProxyType(cast(dict[str, Fact[R]], self._facts.get(kind, {})))
+        return MappingProxyType(cast("dict[str, Fact[R]]", self._facts.get(kind, {})))
 
     def get(self, kind: type[R], key: str) -> Fact[R] | None:
-        return cast(Fact[R] | None, self._facts.get(kind, {}).get(key))
+        return cast("Fact[R] | None", self._facts.get(kind, {}).get(key))
 
     def watches(self, key: str) -> bool:
         return any(key.startswith(prefix) for prefix in self._prefixes)
