@@ -122,7 +122,7 @@ class HostLoop:
         self._inventory, self._endpoint, self._power_down_s = inventory, endpoint, power_down_s
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()  # from the workers; all that follows is the loop's alone
         self._written: dict[str, tuple[str, int]] = {}  # VM → key and revision written, not yet seen again
-        self._errors: dict[str, str] = {}
+        self._errors: dict[str, tuple[Verb, str]] = {}  # VM → the act that failed last, and why
         self._retries: dict[tuple[str, Verb], Retry] = {}
         self._erased: dict[str, Manifest] = {}
         self._trimmed_s = clock.monotonic_s()
@@ -161,7 +161,7 @@ class HostLoop:
             manifests=manifests,
             statuses=statuses,
             guests=guests,
-            errors=dict(self._errors),
+            errors={vm: f"{verb}: {message}" for vm, (verb, message) in self._errors.items()},
             held=frozenset(key for key, retry in self._retries.items() if retry.due_s > now_s),
             asked_s={vm: now_s - retry.first_s for vm, retry in asked.items()},
             erased=frozenset(
@@ -173,7 +173,9 @@ class HostLoop:
     def _tidy(self, known: set[str], told: Mapping[str, Manifest], running: set[str], now_s: float) -> None:
         """Forget what was remembered of VMs that are gone, of guests that have ended, and of troubles long over."""
         self._written = {vm: (key, at) for vm, (key, at) in self._written.items() if self._view.seen(key) < at}
-        self._errors = {vm: error for vm, error in self._errors.items() if vm in known}
+        self._errors = {
+            vm: (verb, why) for vm, (verb, why) in self._errors.items() if is_wanted(verb, vm, known, told, running)
+        }
         self._erased = {vm: manifest for vm, manifest in self._erased.items() if vm in known}
         for (vm, verb), retry in list(self._retries.items()):
             ended = verb in ("power-down", "kill") and vm not in running
@@ -268,7 +270,7 @@ class HostLoop:
 
     def _fail(self, act: Act, error: Error) -> None:
         log.warning("%s %s: %s", act.verb, act.vm, error.message)
-        self._errors[act.vm] = f"{act.verb}: {error.message}"
+        self._errors[act.vm] = (act.verb, error.message)
         retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
         retry.note(self._clock.monotonic_s(), min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**retry.times))
 
@@ -281,6 +283,13 @@ class HostLoop:
             retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
             pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, 2.0**retry.times - 1)
             retry.note(self._clock.monotonic_s(), pause_s)
+
+
+def is_wanted(verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest], running: set[str]) -> bool:
+    """Whether this act still has something to bring about. A failed one may have (its answer was lost), or be called off."""
+    if verb == "start":
+        return vm in told and told[vm].want == "running" and vm not in running
+    return vm in (known if verb == "erase" else running)
 
 
 class Heartbeat:

@@ -323,3 +323,12 @@ def test_a_bug_in_a_step_is_raised_in_the_loop() -> None:
     assert woken.wait(DEADLINE_S)
     with pytest.raises(IndexError):
         threads.busy()
+
+
+def test_an_error_goes_with_what_it_was_about() -> None:
+    machine = Machine()
+    machine.hypervisor.fail_next("start", after=True)
+    machine.tell()
+    machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.error) == ("running", ""), "the guest had started, only the answer was lost"
