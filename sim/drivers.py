@@ -1,0 +1,161 @@
+"""The hands of a simulated host: the production fakes behind calls that fail, take time, or kill the caller in the middle."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from sim.invariants import Invariants
+from sim.process import Process
+from sim.world import World
+from ucloud.base.errors import Temporary
+from ucloud.driver.hypervisor.contract import Guest, GuestSpec, Log
+from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
+from ucloud.driver.pool.fake import FakePool
+from ucloud.model.guest import GuestDisk
+
+FAILS_BEFORE, FAILS_AFTER, LOOK_FAILS = 0.03, 0.03, 0.01
+DEAF = 0.15
+OBEYS_S = (0.1, 1.0, 5.0, 30.0)
+
+
+class Machine:
+    """What outlives the daemon: guests, disks, logs. The guests are watched here, as only the world sees them all."""
+
+    def __init__(self, world: World, host: str, invariants: Invariants) -> None:
+        self.world, self.host, self.invariants = world, host, invariants
+        self.hypervisor = FakeHypervisor()
+        self.pool = FakePool()
+
+    def guests(self) -> Mapping[str, Guest]:
+        return {vm: trace.guest for vm, trace in self.hypervisor.machine.items() if trace.guest}
+
+    def start(self, spec: GuestSpec) -> None:
+        self.world.say(self.host, f"starts {spec.vm} epoch {spec.epoch} boot {spec.boots}")
+        self.invariants.starting(self.host, spec)
+        self.hypervisor.start(spec)
+
+    def kill(self, vm: str) -> None:
+        guest = self.guests().get(vm)
+        if guest:
+            self.world.say(self.host, f"kills {vm}")
+            self.hypervisor.kill(vm)
+            self.invariants.ended(self.host, vm, "powered off" if guest.state == "powered-off" else "kill")
+
+    def press(self, vm: str) -> None:
+        """The power button: the guest obeys later, or never."""
+        pressed = self.guests().get(vm)
+        if pressed and not self.world.happens(DEAF):
+            pause_s = self.world.chance.choice(OBEYS_S)
+            self.world.after(pause_s, lambda: self.power_off(vm) if self.guests().get(vm) == pressed else None)
+
+    def power_off(self, vm: str) -> None:
+        self.world.say(self.host, f"{vm} powers itself off")
+        self.hypervisor.power_off(vm)
+
+    def crash(self, vm: str) -> None:
+        self.world.say(self.host, f"{vm} crashes")
+        self.hypervisor.crash(vm)
+        self.invariants.ended(self.host, vm, "crash")
+
+    def lose_power(self) -> None:
+        for vm, trace in list(self.hypervisor.machine.items()):
+            if trace.guest:
+                self.invariants.ended(self.host, vm, "power loss")
+            if self.world.happens(0.5):
+                del self.hypervisor.machine[vm]
+            else:
+                self.hypervisor.machine[vm] = Trace(None, trace.log)
+
+    def names(self, vm: str) -> list[str]:
+        """What is left of a VM on this machine."""
+        found = [f"a trace on {self.host}"] if vm in self.hypervisor.traces() else []
+        return found + [f"a disk on {self.host}" for owner, _ in self.pool.disks() if owner == vm]
+
+
+class Hands:
+    """Calls of one process to its drivers."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def do(self, what: str, act: Callable[[], None]) -> None:
+        world = self._process.world
+        self._process.call(what)
+        if world.happens(FAILS_BEFORE):
+            raise Temporary(f"{what} failed")
+        act()
+        if world.happens(FAILS_AFTER):
+            raise Temporary(f"the answer of {what} was lost")
+        self._process.call(f"the answer of {what}")
+
+    def look(self, what: str) -> None:
+        if self._process.world.happens(LOOK_FAILS):
+            raise Temporary(f"{what} failed")
+
+
+class SimHypervisor:
+    """A `ucloud.driver.hypervisor.contract.Hypervisor`."""
+
+    name = accel = "fake"
+
+    def __init__(self, process: Process, machine: Machine) -> None:
+        self._hands, self._machine = Hands(process), machine
+
+    def actual(self) -> Mapping[str, Guest]:
+        self._hands.look("looking at the guests")
+        return self._machine.guests()
+
+    def traces(self) -> frozenset[str]:
+        self._hands.look("looking for traces")
+        return self._machine.hypervisor.traces()
+
+    def start(self, spec: GuestSpec) -> None:
+        self._hands.do("start", lambda: self._machine.start(spec))
+
+    def power_down(self, vm: str) -> None:
+        self._hands.do("power-down", lambda: self._machine.press(vm))
+
+    def kill(self, vm: str) -> None:
+        self._hands.do("kill", lambda: self._machine.kill(vm))
+
+    def forget(self, vm: str) -> None:
+        self._hands.do("forget", lambda: self._machine.hypervisor.forget(vm))
+
+    def log(self, vm: str) -> Log:
+        return self._machine.hypervisor.log(vm)
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        self._machine.hypervisor.subscribe(wake)
+
+    def trim(self) -> None:
+        self._hands.look("trimming logs")
+
+    def close(self) -> None:
+        self._machine.hypervisor.close()
+
+
+class SimPool:
+    """The part of a `ucloud.driver.pool.contract.Pool` that hosts use."""
+
+    def __init__(self, process: Process, machine: Machine) -> None:
+        self._hands, self._machine = Hands(process), machine
+        self.name = machine.pool.name
+
+    def add_disk(self, vm: str, name: str, image: str, size_mib: int) -> None:
+        def add() -> None:
+            self._machine.invariants.making(self._machine.host, vm, "a disk")
+            self._machine.pool.add_disk(vm, name, image, size_mib)
+
+        self._hands.do("add_disk", add)
+
+    def remove_disk(self, vm: str, name: str) -> None:
+        def remove() -> None:
+            self._machine.world.say(self._machine.host, f"removes the disk of {vm}")
+            self._machine.invariants.removing_disk(self._machine.host, vm)
+            self._machine.pool.remove_disk(vm, name)
+
+        self._hands.do("remove_disk", remove)
+
+    def disks(self) -> Iterator[tuple[str, str]]:
+        return self._machine.pool.disks()
+
+    def attachment(self, vm: str, name: str) -> GuestDisk:
+        return self._machine.pool.attachment(vm, name)

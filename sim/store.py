@@ -1,0 +1,175 @@
+"""The network between a process and the store: answers come late, get lost or never leave, and watches lag or break.
+
+The store itself is the production `MemoryStore`; each process has a `Connection` of its own, made anew when it starts.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from sim.invariants import Invariants
+from sim.process import Process
+from ucloud.base.errors import Conflict, NotFound, Temporary
+from ucloud.model.decision import NotNewer, Requirement, Unchanged
+from ucloud.store.contract import Batch, Item, Listing, Watch
+from ucloud.store.memory import MemoryStore
+
+REFUSED = 0.02
+COMMIT_REFUSED, COMMIT_LOST, COMMIT_LATE = 0.02, 0.03, 0.04
+LATE_S = (0.2, 1.0, 4.0, 12.0)
+WATCH_BREAKS, WATCH_LAGS, WATCH_SPLITS = 0.005, 0.06, 0.1
+LAGS_S = (0.2, 1.0, 3.0, 14.0)
+
+Keep = Callable[[Requirement], bool]
+
+
+class Connection:
+    """A `ucloud.store.contract.Store`. `keep`: which requirements are sent (see sim.protections)."""
+
+    def __init__(self, process: Process, store: MemoryStore, invariants: Invariants, keep: Keep = lambda _: True) -> None:
+        self._process, self._world, self._store = process, process.world, store
+        self._invariants, self._keep = invariants, keep
+
+    def list(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Listing:
+        self._ask("list", prefix)
+        listing = self._store.list(prefix, after=after, limit=limit, revision=revision)
+        self._answer("list")
+        return listing
+
+    def get(self, key: str) -> Item | None:
+        self._ask("get", key)
+        item = self._store.get(key)
+        self._answer("get")
+        return item
+
+    def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> "LaggingWatch":
+        for prefix in after:
+            self._invariants.reading(self._process.name, prefix)
+        watch = LaggingWatch(self._process, self._store.watch(after, wake), wake)
+        self._process.connections.append(watch.close)
+        return watch
+
+    def commit(
+        self,
+        puts: Mapping[str, bytes] = {},
+        deletes: Iterable[str] = (),
+        requires: Iterable[Requirement] = (),
+        lease: int = 0,
+    ) -> int:
+        deletes, requires = tuple(deletes), tuple(requires)
+        sent = tuple(requirement for requirement in requires if self._keep(requirement))
+        self._process.call("commit")
+        chance = self._world.chance.random() if self._world.faulty else 1.0
+
+        def happen() -> int:
+            revision = self._store.commit(puts, deletes, sent, lease)
+            self._invariants.committed(self._process.name, puts, deletes, requires)
+            return revision
+
+        if chance < COMMIT_REFUSED:
+            raise Temporary("the store refused", 0.5)
+        if chance < COMMIT_REFUSED + COMMIT_LATE:
+            self._world.after(self._world.chance.choice(LATE_S), lambda: self._happen_late(happen))
+            raise Temporary("the store did not answer in time", 0.5)
+        revision = happen()
+        if self._world.tracing:
+            self._world.say(self._process.name, f"commit {describe(puts, deletes, requires)} @{revision}")
+        if chance < COMMIT_REFUSED + COMMIT_LATE + COMMIT_LOST:
+            raise Temporary("the store's answer was lost", 0.5)
+        self._process.call("the answer of a commit")
+        return revision
+
+    def _happen_late(self, happen: Callable[[], int]) -> None:
+        try:
+            self._world.say(self._process.name, f"a commit that was given up happens now: @{happen()}")
+        except (Conflict, NotFound) as error:
+            self._world.say(self._process.name, f"a commit that was given up fails: {error.message}")
+
+    def grant(self, ttl_s: float) -> int:
+        self._process.call("grant")
+        lease = self._store.grant(ttl_s)
+        self._answer("grant")
+        return lease
+
+    def keep_alive(self, lease: int) -> float:
+        self._process.call("keep_alive")
+        ttl_s = self._store.keep_alive(lease)
+        self._answer("keep_alive")
+        return ttl_s
+
+    def revoke(self, lease: int) -> None:
+        self._process.call("revoke")
+        self._store.revoke(lease)
+
+    def close(self) -> None:
+        self._process.end()
+
+    def _ask(self, what: str, key: str) -> None:
+        self._invariants.reading(self._process.name, key)
+        self._process.call(what)
+
+    def _answer(self, what: str) -> None:
+        if self._world.happens(REFUSED):
+            raise Temporary(f"the answer to {what} was lost", 0.5)
+        self._process.call(what)
+
+
+class LaggingWatch:
+    """Holds back what arrives under one prefix while others go on, and hands out a part of it first."""
+
+    def __init__(self, process: Process, watch: Watch, wake: Callable[[], None]) -> None:
+        self._process, self._world, self._watch, self._wake = process, process.world, watch, wake
+        self._waiting: dict[str, list[Batch]] = {}
+        self._until_s: dict[str, float] = {}
+
+    def poll(self) -> Sequence[Batch]:
+        if self._world.happens(WATCH_BREAKS):
+            raise Temporary("the watch broke", 0.2)
+        for batch in self._watch.poll():
+            self._waiting.setdefault(batch.prefix, []).append(batch)
+            if self._world.happens(WATCH_LAGS):
+                self._lag(batch.prefix, self._world.chance.choice(LAGS_S))
+        arrived: list[Batch] = []
+        for prefix in list(self._waiting):
+            if self._until_s.get(prefix, 0.0) <= self._world.monotonic_s() or not self._world.faulty:
+                arrived += self._take(prefix)
+        return arrived
+
+    def close(self) -> None:
+        self._watch.close()
+
+    def _take(self, prefix: str) -> list[Batch]:
+        batches = self._waiting.pop(prefix)
+        if self._world.happens(WATCH_SPLITS):
+            *batches, last = batches
+            revision = last.changes[0].revision if last.changes else last.revision
+            first = tuple(change for change in last.changes if change.revision == revision)
+            rest = last.changes[len(first) :]
+            batches.append(Batch(prefix, first, revision))
+            if rest:
+                self._waiting[prefix] = [Batch(prefix, rest, last.revision)]
+                self._lag(prefix, 0.2)
+        return batches
+
+    def _lag(self, prefix: str, s: float) -> None:
+        self._until_s[prefix] = self._world.monotonic_s() + s
+        self._world.after(s, self._wake)
+
+
+def describe(puts: Mapping[str, bytes], deletes: Sequence[str], requires: Sequence[Requirement]) -> str:
+    writes = [f"{key} = {brief(value)}" for key, value in puts.items()] + [f"delete {key}" for key in deletes]
+    return "; ".join(writes) + " if " + ", ".join(map(requirement_text, requires))
+
+
+def brief(value: bytes) -> str:
+    """The fields of a record that tell a story."""
+    record = msgspec.json.decode(value)
+    telling = ("host", "epoch", "boots", "want", "phase", "power", "deleted_at", "error", "owner", "memory_mib", "stray_vms")
+    return " ".join(f"{name}:{record[name]}" for name in telling if name in record)
+
+
+def requirement_text(requirement: Requirement) -> str:
+    if isinstance(requirement, Unchanged):
+        return f"{requirement.key}@{requirement.revision}"
+    assert isinstance(requirement, NotNewer)
+    return f"{requirement.prefix}*≤{requirement.revision}"
