@@ -97,13 +97,15 @@ class Fields:
             raise Invalid("; ".join(f"{field}: {why}" for field, why in list(self._bad.items())[:5]), self._bad)
 
     def _checked(self, field: str, default: Any, empty: T, fits: Callable[[Any], bool], rule: str) -> T:
-        value: Any = self._left.pop(field, default)
-        if value is REQUIRED:
+        if field not in self._left:
+            if default is not REQUIRED:
+                return cast(T, default)
             self._bad[field] = f"is missing; it {rule}"
-        elif value is not default and not fits(value):
-            self._bad[field] = rule
-        else:
+            return empty
+        value = self._left.pop(field)
+        if fits(value):
             return cast(T, value)
+        self._bad[field] = rule
         return empty
 
 

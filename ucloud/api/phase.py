@@ -87,6 +87,8 @@ def _on_host(sight: Sight, status: Status, reason: str) -> State:
         if status.phase in ("stopped", "off"):
             return State("stopped", "it was stopped" if status.phase == "stopped" else "the guest powered itself off")
         return State("stopping", reason, _on("the guest to stop", sight))
+    if status.phase == "stopping":
+        return State("stopping", reason, _on("the guest to stop", sight))
     if vm.boots > status.boots:
         return State("starting", reason, _on("the guest to be started", sight))
     if status.phase == "off":
@@ -97,8 +99,6 @@ def _on_host(sight: Sight, status: Status, reason: str) -> State:
         return State("starting", reason, _on("the guest to be started", sight))
     if status.phase == "running":
         return State("running", reason)
-    if status.phase == "stopping":
-        return State("stopping", reason, _on("the guest to stop", sight))
     return State("starting", reason, _on("disk and guest to be ready", sight))
 
 

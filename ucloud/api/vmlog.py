@@ -23,10 +23,11 @@ def fetch(sight: Sight) -> Response:
     url = f"{endpoint.record.url.rstrip('/')}/v1/vm/{sight.vm.record.id}/log"
     try:
         return _download(url, endpoint.record.token.secret)
+    except httpx.HTTPStatusError as error:
+        why = f"refuses it ({error.response.status_code})"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Temporary(
-            f"the log is on {sight.host_name}, which does not answer ({type(error).__name__})", retry_s=2
-        ) from error
+        why = f"does not answer ({type(error).__name__})"
+    raise Temporary(f"the log is on {sight.host_name}, which {why}", retry_s=2)
 
 
 def _download(url: str, token: str) -> Response:

@@ -1,0 +1,143 @@
+"""Images over REST: announced, uploaded, refused, deleted."""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from tests.unit.api.cloud import DATA, SHA256, Cloud
+from ucloud.model.image import Image, Pool
+
+ANNOUNCED = {"name": "tiny", "bytes": len(DATA), "sha256": SHA256}
+
+
+@pytest.fixture
+def pooled(cloud: Cloud) -> Cloud:
+    cloud.put(Pool(name="default", path="/pool", created=""))
+    cloud.catch_up()
+    return cloud
+
+
+def test_from_announced_to_ready(pooled: Cloud) -> None:
+    answer = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)
+    id, action = answer["image"]["id"], answer["action"]["id"]
+    assert answer["image"]["phase"] == "uploading"
+    assert pooled.read(Image, Image.at(id)).uploaded_at == ""
+    assert pooled.ok("PUT", f"/v1/images/{id}/data", data=DATA, status=202)["image"]["phase"] == "examining"
+    assert pooled.pool.uploads == {id: DATA}
+    assert pooled.ok("GET", f"/v1/actions/{action}")["action"]["progress"] == "waiting for its examination"
+    pooled.examine(id, size_mib=64)
+    image = pooled.ok("GET", "/v1/images/tiny")["image"]
+    assert (image["phase"], image["virtual_size_mib"], image["pool"]) == ("ready", 64, "default")
+    assert pooled.ok("GET", f"/v1/actions/{action}")["action"]["state"] == "success"
+    assert pooled.ok("GET", "/v1/images")["images"] == [image]
+    assert pooled.ok("GET", "/v1/images?name=other")["images"] == []
+
+
+def test_a_failed_image_says_why_and_cannot_be_cloned(pooled: Cloud) -> None:
+    id = pooled.add_image()
+    pooled.examine(id, error="it has a backing file")
+    assert pooled.ok("GET", "/v1/images/tiny")["image"]["error"] == "it has a backing file"
+    error = pooled.refused(409, "POST", "/v1/vms", json={"name": "a", "image": "tiny"})
+    assert "backing file" in error["message"]
+    revision = pooled.revision(Image.at(id))
+    action = pooled.ok("GET", f"/v1/actions/{id}.{revision}.upload")["action"]
+    assert (action["state"], action["error"]) == ("error", "it has a backing file")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("bytes", value) for value in (0, -1, 2**41, "8", 1.0)),
+        *(("sha256", value) for value in ("", "x" * 64, "0" * 63, SHA256.upper(), 5)),
+        *(("name", value) for value in ("", "../x", "x" * 300)),
+        *(("pool", value) for value in ("", "nope", "../default", 3)),
+        ("format", "qcow2"),
+    ],
+)
+def test_bad_announcements(pooled: Cloud, field: str, value: Any) -> None:
+    error = pooled.refused(422, "POST", "/v1/images", json={**ANNOUNCED, field: value})
+    assert list(error["details"]) == [field]
+    assert pooled.store.list("image/").items == ()
+
+
+def test_the_pool_must_be_named_unless_there_is_one(cloud: Cloud) -> None:
+    assert "none yet" in cloud.refused(422, "POST", "/v1/images", json=ANNOUNCED)["message"]
+    cloud.put(Pool(name="a", path="/a", created=""), Pool(name="b", path="/b", created=""))
+    assert "several" in cloud.refused(422, "POST", "/v1/images", json=ANNOUNCED)["message"]
+    assert cloud.ok("POST", "/v1/images", json={**ANNOUNCED, "pool": "b"}, status=201)["image"]["pool"] == "b"
+
+
+def test_bad_uploads_leave_nothing_and_may_be_repeated(pooled: Cloud) -> None:
+    id = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)["image"]["id"]
+    path = f"/v1/images/{id}/data"
+    assert pooled.refused(422, "PUT", path, data=DATA[:-1])["details"] == {"bytes": "differs"}
+    assert pooled.refused(422, "PUT", path, data=DATA[::-1])["details"] == {"sha256": "differs"}
+    assert pooled.read(Image, Image.at(id)).uploaded_at == ""
+    pooled.ok("PUT", path, data=DATA, status=202)
+    pooled.refused(409, "PUT", path, data=DATA)
+
+
+def test_uploads_may_be_larger_than_other_bodies(pooled: Cloud) -> None:
+    data = bytes(3 * 2**20)
+    announced = {"name": "big", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    id = pooled.ok("POST", "/v1/images", json=announced, status=201)["image"]["id"]
+    pooled.ok("PUT", f"/v1/images/{id}/data", data=data, status=202)
+    assert pooled.pool.uploads[id] == data
+
+
+def test_an_image_deleted_while_it_is_uploaded_leaves_nothing(pooled: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)["image"]["id"]
+    receive = pooled.pool.receive
+
+    def slow(*arguments: Any) -> None:
+        receive(*arguments)
+        pooled.app.test_client().delete(f"/v1/images/{id}")
+
+    monkeypatch.setattr(pooled.pool, "receive", slow)
+    pooled.refused(404, "PUT", f"/v1/images/{id}/data", data=DATA)
+    assert pooled.pool.uploads == {}
+
+
+def test_delete_is_refused_while_vms_use_it(pooled: Cloud) -> None:
+    id = pooled.add_image()
+    vm, _ = pooled.add_vm("web")
+    error = pooled.refused(409, "DELETE", "/v1/images/tiny")
+    assert error["details"] == {"used_by": ["web"]}
+    assert "web" in error["message"]
+    pooled.forget(vm)
+    first = pooled.ok("DELETE", "/v1/images/tiny", status=202)
+    again = pooled.ok("DELETE", "/v1/images/tiny", status=202)
+    assert first["image"]["phase"] == "deleting"
+    assert first["action"]["id"] == again["action"]["id"]
+    assert first["action"]["state"] == "running"
+    pooled.refused(409, "POST", "/v1/vms", json={"name": "a", "image": "tiny"})
+    pooled.forget_image(id)
+    assert pooled.ok("GET", f"/v1/actions/{first['action']['id']}")["action"]["state"] == "success"
+
+
+def test_a_vm_and_a_delete_at_once_never_both_succeed(pooled: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The VM is committed after the delete has looked whether anybody uses the image."""
+    pooled.add_image()
+    commit = pooled.store.commit
+    raced: list[str] = []
+
+    def race(*arguments: Any, **more: Any) -> int:
+        if not raced:
+            raced.append("once")
+            pooled.add_vm("web")
+        return commit(*arguments, **more)
+
+    monkeypatch.setattr(pooled.store, "commit", race)
+    assert pooled.refused(409, "DELETE", "/v1/images/tiny")["details"] == {"used_by": ["web"]}
+
+
+def test_names_are_given_once(pooled: Cloud) -> None:
+    pooled.add_image()
+    assert pooled.refused(409, "POST", "/v1/images", json=ANNOUNCED)["details"] == {"name": "taken"}
+
+
+def test_idempotency(pooled: Cloud) -> None:
+    send = {"json": ANNOUNCED, "headers": {"Idempotency-Key": "k"}}
+    first, again = (pooled.ok("POST", "/v1/images", status=201, **send) for _ in range(2))
+    assert first == again
