@@ -41,7 +41,7 @@ def decode(kind: type[R], value: bytes) -> tuple[R, dict[str, Any]]:
     """The record, and the fields that this version does not know. Raises msgspec.DecodeError or ValidationError."""
     raw = msgspec.json.decode(value, type=dict[str, Any])
     record = msgspec.convert(raw, kind, strict=True)
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    known = kind.__struct_encode_fields__
     return record, {name: value for name, value in raw.items() if name not in known}
 
 
