@@ -135,14 +135,16 @@ class MemoryStore:
         """Alone, with due leases expired; afterwards, outside the lock, wakes the watches that have something new."""
         with self._lock:
             before = self._revision
+            woken: list[MemoryWatch] = []
             try:
                 now_s = self._clock.monotonic_s()
                 for lease in [id for id, lease in self._leases.items() if lease.deadline_s <= now_s]:
                     self._end(lease)
                 yield
             finally:
-                keys = {change.key for change in self._since(before)}
-                woken = [w for w in self._watches if any(key.startswith(tuple(w.positions)) for key in keys)]
+                if self._revision > before:
+                    keys = {change.key for change in self._since(before)}
+                    woken = [w for w in self._watches if any(key.startswith(tuple(w.positions)) for key in keys)]
         for watch in woken:
             watch.wake()
 
@@ -219,6 +221,8 @@ class MemoryWatch:
                 raise Compacted(f"the changes before revision {store._compacted} are gone")
             now_s = store._clock.monotonic_s()
             revision = store._revision
+            if now_s - self._last_s < SIGN_OF_LIFE_S and min(self.positions.values()) >= revision:
+                return []
             batches = [Batch(prefix, store._changes(prefix, seen), revision) for prefix, seen in self.positions.items()]
             self.positions = {prefix: max(seen, revision) for prefix, seen in self.positions.items()}
             if now_s - self._last_s < SIGN_OF_LIFE_S:
