@@ -5,78 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.world import EARLIER, HandClock, manifest, status
+from tests.unit.machine import VM, Machine
+from tests.unit.world import EARLIER, status
 from ucloud.base.errors import Temporary
-from ucloud.driver.hypervisor.fake import FakeHypervisor
-from ucloud.driver.pool.fake import FakePool
-from ucloud.host.loop import LONGEST_RETRY_S, Executor, HostLoop, Threads
-from ucloud.model.host import Endpoint, Inventory, Secret
-from ucloud.model.record import Record, decode, encode
-from ucloud.model.vm import Status
-from ucloud.store.memory import MemoryStore
-from ucloud.store.view import View
+from ucloud.host.loop import LONGEST_RETRY_S, Threads
 
 DEADLINE_S = 30.0
-VM = "vm-a"
-
-
-class AtOnce:
-    """An executor whose steps are done as soon as they are submitted."""
-
-    def busy(self) -> frozenset[str]:
-        return frozenset()
-
-    def submit(self, vm: str, work: Callable[[], None]) -> None:
-        work()
-
-
-class Machine:
-    """One host, its pool and its store. `daemon` begins anew, as after kill -9."""
-
-    def __init__(self, executor: Executor | None = None) -> None:
-        self.clock = HandClock()
-        self.executor = executor or AtOnce()
-        self.store = MemoryStore(self.clock)
-        self.hypervisor = FakeHypervisor()
-        self.pool = FakePool("local")
-        self.pool.preload("image-1")
-        self.daemon()
-
-    def daemon(self) -> None:
-        self.hypervisor = FakeHypervisor(self.hypervisor.machine)
-        view = View(self.store, ["manifest/host-1/", "status/host-1/", "fence/host-1"], self.clock, lambda: None)
-        inventory = Inventory(host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1")
-        endpoint = Endpoint(host="host-1", url="http://[::1]:1", token=Secret("secret"))
-        self.loop = HostLoop(
-            self.store, view, self.hypervisor, lambda ref: self.pool, self.executor, self.clock, inventory, endpoint, 30.0
-        )
-
-    def tell(self, **told: object) -> None:
-        self.put(manifest(VM, **told))
-
-    def put(self, *records: Record) -> None:
-        for record in records:
-            self.store.commit({record.key: encode(record)})
-
-    def settle(self, steps: int = 12) -> None:
-        """Enough steps for everything that needs no time to pass."""
-        for _ in range(steps):
-            self.loop.step()
-
-    @property
-    def status(self) -> Status | None:
-        item = self.store.get(f"status/host-1/vm/{VM}")
-        return decode(Status, item.value)[0] if item else None
-
-    @property
-    def inventory(self) -> Inventory:
-        item = self.store.get("status/host-1/inventory")
-        assert item is not None
-        return decode(Inventory, item.value)[0]
-
-    def boots(self) -> list[str]:
-        """The line that each guest wrote when it booted."""
-        return self.hypervisor.log(VM).data.decode().splitlines()
 
 
 def running() -> Machine:

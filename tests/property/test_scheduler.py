@@ -1,0 +1,165 @@
+"""Whatever the cluster, whatever is wanted: the scheduler comes to an end, overfills no host, depends on facts alone."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.world import NOW, NOW_S, World, host, manifest, placement, pool, status, vm
+from ucloud.loop import Decider
+from ucloud.model.host import Inventory
+from ucloud.model.record import Record
+from ucloud.model.vm import Manifest, Placement, Status, Vm
+from ucloud.scheduler.decide import CPU_OVERCOMMIT, decide
+
+HOSTS = [f"host-{number}" for number in range(4)]
+VMS = [f"vm-{letter}" for letter in "abcdefgh"]
+SIZES_MIB = st.sampled_from([0, 1, 256, 512, 1000, 2048, 10**12])
+CORES = st.sampled_from([1, 2, 4, 16, 64, 10**12])
+
+vms = st.builds(
+    vm,
+    st.sampled_from(VMS),
+    pool=st.sampled_from(["local", "local", "local", "missing"]),
+    cpus=CORES,
+    memory_mib=SIZES_MIB,
+    power=st.sampled_from(["on", "off"]),
+    boots=st.integers(1, 3),
+    hard=st.booleans(),
+    deleted_at=st.sampled_from(["", "", "", NOW]),
+)
+hosts = st.builds(
+    host,
+    st.sampled_from(HOSTS),
+    st.sampled_from([0, 512, 2048, 4096]),
+    st.sampled_from([0, 1, 4, 16]),
+    enabled=st.booleans(),
+    memory_mib=st.sampled_from([0, 0, 1024, 1 << 20]),
+    cpus=st.sampled_from([0, 0, 2, 1000]),
+)
+placements = st.builds(
+    placement, st.sampled_from(VMS), st.sampled_from(["", *HOSTS]), epoch=st.integers(0, 3), reason=st.just("old")
+)
+manifests = st.builds(
+    manifest,
+    st.sampled_from(VMS),
+    st.sampled_from(HOSTS),
+    epoch=st.integers(1, 3),
+    want=st.sampled_from(["running", "stopped", "absent"]),
+    cpus=CORES,
+    memory_mib=SIZES_MIB,
+)
+statuses = st.builds(status, st.sampled_from(VMS), st.sampled_from(HOSTS))
+
+
+@st.composite
+def partial_hosts(draw: st.DrawFn) -> list[Record]:
+    """A host of which any record may be missing."""
+    return [record for record in draw(hosts) if draw(st.integers(0, 5))]
+
+
+@st.composite
+def fresh_clusters(draw: st.DrawFn) -> list[Record]:
+    """Hosts and wishes; the scheduler has not looked yet."""
+    living = [record for some in draw(st.lists(partial_hosts(), max_size=5)) for record in some]
+    return [pool(), *living, *draw(st.lists(vms, max_size=8))]
+
+
+@st.composite
+def wild_clusters(draw: st.DrawFn) -> list[Record]:
+    """Any records at all, also such as could never come about."""
+    strange = st.one_of(placements, manifests, statuses)
+    return draw(st.permutations([*draw(fresh_clusters()), *draw(st.lists(strange, max_size=8))]))
+
+
+def settle(world: World) -> int:
+    """The scheduler's own loop, until it has nothing to commit; how many commits it made. All of them succeed."""
+    decider = Decider("scheduler", world.store, world.view, decide, world.clock)
+    before = revision = world.store.list("").revision
+    for _ in range(4):
+        assert decider.step() > 1.0, "a decision did not hold though nobody else wrote"
+        if world.store.list("").revision == revision:
+            return revision - before
+        revision = world.store.list("").revision
+    raise AssertionError("no end")
+
+
+def loads(world: World) -> dict[str, tuple[int, int]]:
+    """Host → cores and memory that its manifests name."""
+    cores, memory_mib = Counter[str](), Counter[str]()
+    for fact in world.facts().all(Manifest).values():
+        cores[fact.record.host] += fact.record.cpus
+        memory_mib[fact.record.host] += fact.record.memory_mib
+    return {id: (cores[id], memory_mib[id]) for id in memory_mib}
+
+
+@given(wild_clusters())
+@settings(max_examples=300, deadline=None)
+def test_it_never_raises_and_says_the_same_whatever_order_the_records_came_in(records: list[Record]) -> None:
+    last = {record.key: record for record in records}
+    first, second = World(), World()
+    write_at_once(first, last)
+    write_at_once(second, dict(sorted(last.items(), reverse=True)))
+    decisions = decide(first.facts(), NOW_S)
+    assert decide(first.facts(), NOW_S) == decisions
+    assert decide(second.facts(), NOW_S) == decisions
+
+
+def write_at_once(world: World, records: dict[str, Record]) -> None:
+    """All in one transaction: the same revision whatever the order."""
+    world.store.commit({key: world.view.encode(record) for key, record in records.items()})
+
+
+@given(fresh_clusters())
+@settings(max_examples=150, deadline=None)
+def test_it_comes_to_an_end_with_every_vm_placed_waiting_or_gone(records: list[Record]) -> None:
+    world = World(*records)
+    settle_with_hosts_that_obey(world)
+    facts = world.facts()
+    for fact in facts.all(Vm).values():
+        placed = facts.get(Placement, Placement.at(fact.record.id))
+        assert not fact.record.deleted_at
+        assert placed
+        assert placed.record.host or placed.record.reason
+    assert set(facts.all(Placement)) == {Placement.at(fact.record.id) for fact in facts.all(Vm).values()}
+    assert len(facts.all(Manifest)) == sum(bool(fact.record.host) for fact in facts.all(Placement).values())
+
+
+def settle_with_hosts_that_obey(world: World) -> None:
+    """Hosts remove at once what they are told to."""
+    while settle(world):
+        for fact in world.facts().all(Manifest).values():
+            if fact.record.want == "absent":
+                world.delete(Status.at(fact.record.host, "vm", fact.record.vm))
+
+
+@given(fresh_clusters(), fresh_clusters())
+@settings(max_examples=150, deadline=None)
+def test_no_host_is_ever_given_more_than_it_has(records: list[Record], changes: list[Record]) -> None:
+    """Also when VMs come and go, and hosts come, later. (A host that shrinks keeps what it has, so hosts stay as they are.)"""
+    world = World(*records)
+    settle(world)
+    known = {fact.record.id for fact in world.facts().all(Vm).values()}
+    world.put(*(record for record in changes if isinstance(record, Vm) and record.id not in known))
+    settle(world)
+    for id, (cores, memory_mib) in loads(world).items():
+        has = world.facts().get(Inventory, Inventory.at(id, "inventory"))
+        assert has
+        assert memory_mib <= has.record.memory_mib
+        assert cores <= has.record.cpus * CPU_OVERCOMMIT
+
+
+@given(fresh_clusters())
+@settings(max_examples=150, deadline=None)
+def test_nobody_waits_while_a_host_has_room(records: list[Record]) -> None:
+    world = World(*records)
+    settle(world)
+    waiting = [fact.record.vm for fact in world.facts().all(Placement).values() if not fact.record.host]
+    before = {item.key: item.value for item in world.store.list("").items}
+    for id in waiting:  # asked once more, each alone: still nothing
+        alone = World()
+        alone.store.commit({key: value for key, value in before.items() if not key.startswith(("vm/", "placement/"))})
+        wanted = world.facts().get(Vm, Vm.at(id))
+        assert wanted
+        alone.put(wanted.record)
+        assert [decision.verb for decision in decide(alone.facts(), NOW_S)] == ["wait"]
