@@ -44,7 +44,7 @@ class FakeQemu:
     def _serve(self) -> None:
         self._say(GREETING, None)
         with self._socket.makefile("r") as commands:
-            for line, answers in zip(commands, self._answers, strict=False):
+            for answers, line in zip(self._answers, commands, strict=False):  # in this order: reads no more than it answers
                 for answer in answers:
                     self._say(answer, json.loads(line)["id"])
         if self._answers and self._answers[-1] == ["hang up"]:
@@ -87,7 +87,7 @@ def test_a_refusal_is_told(qemu: FakeQemu) -> None:
         qemu.qmp.call("system_powerdown")
 
 
-@pytest.mark.parametrize("qemu", [[["this is not JSON"]], [["hang up"]]], indirect=True)
+@pytest.mark.parametrize("qemu", [[["this is not JSON"]], [["[" * 100000]], [['{"event": 1}']], [["hang up"]]], indirect=True)
 def test_nobody_waits_for_a_qemu_that_is_gone(qemu: FakeQemu) -> None:
     for _ in range(2):
         with pytest.raises(Temporary):

@@ -19,39 +19,40 @@ LOW_SHARES_V1 = "205"  # of 1024
 KILL_S = 10.0
 
 
-def _hierarchy() -> tuple[Path, bool] | None:
+def _hierarchy(root: Path) -> tuple[Path, bool] | None:
     """(where the cpu controller is, whether it is v2)."""
-    v2 = ROOT / "cgroup.controllers"
+    v2 = root / "cgroup.controllers"
     if v2.exists() and "cpu" in v2.read_text().split():
-        return ROOT, True
-    if (ROOT / "cpu" / "cgroup.procs").exists():
-        return ROOT / "cpu", False
+        return root, True
+    if (root / "cpu" / "cgroup.procs").exists():
+        return root / "cpu", False
     return None
 
 
 class Groups:
     """The groups of one host's guests. `host` makes their parent's name unique on this kernel."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, root: Path = ROOT) -> None:
         self._host = host
         self._root: Path | None = None
         self._v2 = False
-        if found := _hierarchy():
+        if found := _hierarchy(root):
             self._root, self._v2 = found
 
     def add(self, vm: str) -> Path | None:
         """The VM's group, made if it is not there; a process joins by writing its number to `cgroup.procs` in it."""
         group = self._group(vm)
-        for _ in range(5):  # the last guest of another host may take away the parents meanwhile
+        for _ in range(5):
             try:
                 if group:
                     self._make(group)
                 return group
-            except FileNotFoundError:
+            except FileNotFoundError:  # the last guest of another host took the parents away meanwhile
                 continue
-            except OSError:
+            except OSError:  # not ours to write, as in some containers
+                self.remove(vm)
+                self._root = None
                 break
-        self._root = None  # not ours to write, as in some containers
         return None
 
     def guests(self) -> frozenset[str]:

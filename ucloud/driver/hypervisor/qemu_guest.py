@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor import qmp
 from ucloud.driver.hypervisor.contract import GuestState
@@ -21,6 +23,12 @@ STATE_S = 1.0
 ASK_AGAIN_S = 5.0
 EVENTS = frozenset({"SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED"})
 STATES: dict[str, GuestState] = {"running": "running", "shutdown": "powered-off"}  # all others: paused
+
+
+class Status(msgspec.Struct, frozen=True):
+    """QMP's answer to query-status, the part that we read."""
+
+    status: str
 
 
 class QemuGuest:
@@ -47,8 +55,9 @@ class QemuGuest:
             if now_s >= self._ask_at_s:
                 self._ask_at_s = float("inf")  # before asking, so that an event meanwhile makes us ask again
                 try:
-                    self._state = STATES.get(self.call("query-status", STATE_S)["status"], "paused")
-                except Temporary:
+                    answer = msgspec.convert(self.call("query-status", STATE_S), Status)
+                    self._state = STATES.get(answer.status, "paused")
+                except (Temporary, msgspec.ValidationError):
                     self._ask_at_s = now_s + ASK_AGAIN_S
             return self._state
 

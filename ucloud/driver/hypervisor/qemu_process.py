@@ -84,7 +84,7 @@ def launch(
 def find(run_directories: Path) -> Iterator[GuestProcess]:
     """All guests whose run directories are in this one, whoever started them."""
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _runs_in(entry, run_directories):
+        if entry.name.isdigit() and _directory(entry).parent == run_directories:
             guest = _open(int(entry.name), run_directories)
             if guest:
                 yield guest
@@ -96,18 +96,19 @@ def _open(pid: int, run_directories: Path) -> GuestProcess | None:
     except ProcessLookupError:
         return None
     process = Path("/proc") / str(pid)
-    who = _identity(process) if _runs_in(process, run_directories) else None  # only now the number cannot be reused
-    if who is None:
+    who = _identity(process)  # from now on the number cannot be another process'
+    if who is None or _directory(process) != run_directories / who.vm:
         os.close(pidfd)
         return None
     return GuestProcess(who, pid, pidfd)
 
 
-def _runs_in(process: Path, run_directories: Path) -> bool:
+def _directory(process: Path) -> Path:
+    """Its working directory. A guest that broke out of qemu could claim any name, but cannot enter root's directories."""
     try:
-        return Path(os.readlink(process / "cwd")).parent == run_directories
+        return Path(os.readlink(process / "cwd"))
     except OSError:  # gone, a zombie, or a thread of the kernel
-        return False
+        return Path()
 
 
 def _identity(process: Path) -> Identity | None:

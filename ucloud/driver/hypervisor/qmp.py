@@ -5,7 +5,6 @@ watcher) and hands answers to the caller that waits for them. Every call has a d
 Temporary.
 """
 
-import json
 import os
 import queue
 import socket
@@ -15,10 +14,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ucloud.base.errors import Temporary
 
 CALL_S = 5.0
 LONGEST_LINE = 1 << 20
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    desc: str = ""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A line from qemu, which may be in the hands of its guest: an event, an answer, or (without either) the greeting."""
+
+    event: str = ""
+    id: int | None = None
+    result: Any = msgspec.field(name="return", default=None)
+    error: Refusal | None = None
 
 
 def listen(path: Path) -> socket.socket:
@@ -59,7 +73,7 @@ class Qmp:
         self._connection = connection
         self._on_event = on_event
         self._rest = b""
-        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._calling = threading.Lock()
         self._number = 0
 
@@ -74,11 +88,11 @@ class Qmp:
             self._send({"execute": command, "id": self._number})
             while True:
                 answer = self._next_answer(command, until_s)
-                if answer.get("id") == self._number:  # else it is the late answer to a call that was given up
+                if answer.id == self._number:  # else it is the late answer to a call that was given up
                     break
-        if "error" in answer:
-            raise Temporary(f"qemu refuses {command}: {answer['error'].get('desc', '')}")
-        return answer["return"]
+        if answer.error:
+            raise Temporary(f"qemu refuses {command}: {answer.error.desc}")
+        return answer.result
 
     def receive(self) -> bool:
         """Take in what has arrived, without blocking. False when nothing more can be expected: then close."""
@@ -99,22 +113,22 @@ class Qmp:
 
     def _take(self, line: bytes) -> bool:
         try:
-            message = json.loads(line)
-        except ValueError:
+            message = msgspec.json.decode(line, type=Message)
+        except (msgspec.DecodeError, RecursionError):
             return False
-        if "event" in message:
-            self._on_event(message["event"])
-        elif "return" in message or "error" in message:
+        if message.event:
+            self._on_event(message.event)
+        elif message.id is not None and self._calling.locked():
             self._answers.put(message)
         return True
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
+            self._connection.sendall(msgspec.json.encode(message) + b"\n")
         except OSError as error:
             raise Temporary(f"qemu cannot be spoken to: {error.strerror}") from error
 
-    def _next_answer(self, command: str, until_s: float) -> dict[str, Any]:
+    def _next_answer(self, command: str, until_s: float) -> Message:
         try:
             answer = self._answers.get(timeout=max(0.0, until_s - time.monotonic()))
         except queue.Empty:

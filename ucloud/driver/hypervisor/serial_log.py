@@ -80,7 +80,8 @@ def _tail(file: Path, size: int) -> Log:
         start = max(0, end - size)
         if start < end:
             start = os.lseek(descriptor, start, os.SEEK_DATA)
-        return Log(os.pread(descriptor, end - start, start), truncated=start > 0)
+        data = os.pread(descriptor, end - start, start).lstrip(b"\0")  # the end of the hole, which is not aligned to pages
+        return Log(data, truncated=len(data) < end)
     finally:
         os.close(descriptor)
 
