@@ -134,7 +134,7 @@ def start_supervisor(cloud: Cloud, listener: socket.socket, say: Say) -> None:
     with (cloud.log_dir / "supervisor.log").open("ab") as log:
         subprocess.Popen(
             cloud.supervisor_command(),
-            stdin=listener,
+            stdin=listener.fileno(),
             stdout=log,
             stderr=log,
             cwd="/",

@@ -168,7 +168,9 @@ def ucloud_command(*arguments: str) -> tuple[str, ...]:
 
 
 def home(name: str) -> Path:
-    """Where the state of this cloud is found, whatever `--state` said."""
+    """Where the state of this cloud is found, whatever `--state` said. Raises Invalid for what cannot be a cloud's name."""
+    if not NAME.fullmatch(name):
+        raise Invalid(f"--name {name}: expected at most 9 of a-z 0-9 -, starting with a letter")
     return STATE_ROOT / ("ucloud" if name == DEFAULT_NAME else f"ucloud-{name}")
 
 
@@ -187,8 +189,6 @@ def load_cloud(file: Path) -> Cloud:
 
 def cloud_at(settings: Settings, state_dir: Path) -> Cloud:
     """The cloud with its state there; what need not survive a reboot is below /run, or below a directory of the user's."""
-    if not NAME.fullmatch(settings.name):
-        raise Invalid(f"--name {settings.name}: expected at most 9 of a-z 0-9 -, starting with a letter")
     own = home(settings.name)
     run_dir = RUN_ROOT / own.name if state_dir == own.parent.resolve() / own.name else state_dir / "run"
     longest = len(os.fsencode(run_dir)) + len(LONGEST_SOCKET)

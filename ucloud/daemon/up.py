@@ -3,14 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from ucloud.base.errors import Conflict, Error
+from ucloud.base.errors import Conflict, Error, NotFound
 from ucloud.client import Client
 from ucloud.daemon import supervisor
 from ucloud.daemon.bringup import bring_up
@@ -42,10 +42,7 @@ def up(
             raise click.UsageError(f"{option} {number}: a later version; this one starts a cloud with 1")
     need_root()
     given = {"accel": accel, "port": port, "hypervisor": hypervisor}
-    try:
-        cloud = bring_up(choose(name, state, {key: value for key, value in given.items() if value is not None}), say)
-    except Error as error:
-        fail(error)
+    cloud = bring_up(choose(name, state, {key: value for key, value in given.items() if value is not None}), say)
     click.echo(welcome(cloud))
 
 
@@ -72,11 +69,8 @@ def down(wipe: bool, name: str) -> None:
     `ucloud up`, unless --wipe is given.
     """
     need_root()
-    try:
-        cloud = find_cloud(name) or cloud_at(Settings(name=name), home(name).resolve())
-        tear_down(cloud, say, wipe=wipe)
-    except Error as error:
-        fail(error)
+    cloud = find_cloud(name) or cloud_at(Settings(name=name), home(name).resolve())
+    tear_down(cloud, say, wipe=wipe)
     say(f"{name} is down; " + ("nothing of it is left" if wipe else f"its state is in {cloud.state_dir}"))
 
 
@@ -86,13 +80,10 @@ def down(wipe: bool, name: str) -> None:
 def status(output: str, name: str) -> None:
     """Show where the cloud on this machine is, and how it is. Exit 0 if its API answers."""
     need_root()
-    try:
-        cloud = find_cloud(name)
-        if not cloud:
-            fail(Error(f"there is no cloud {name} on this machine; `ucloud up` makes one"))
-        hosts = ask_hosts(cloud)
-    except Error as error:
-        fail(error)
+    cloud = find_cloud(name)
+    if not cloud:
+        raise NotFound(f"there is no cloud {name} on this machine; `ucloud up` makes one")
+    hosts = ask_hosts(cloud)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(describe(cloud, hosts))).decode())
     else:
@@ -159,7 +150,3 @@ def need_root() -> None:
 
 def say(text: str) -> None:
     click.echo(text, err=True)
-
-
-def fail(error: Error) -> NoReturn:
-    raise click.ClickException(error.message)

@@ -1,0 +1,72 @@
+"""What tests of several levels share: what earlier runs left is removed first; integration and e2e share one cloud per run."""
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.leftovers import cloud_name, remove_leftovers, ucloud
+from ucloud.client import Client
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="of the contract tests only those on memory and fakes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        items[:] = [item for item in items if "contract" not in item.path.parts or is_quick(item.name)]
+
+
+def is_quick(name: str) -> bool:
+    """By the parameter in brackets: test_list[memory], test_start[fake in a directory]."""
+    return "memory" in name or "fake" in name
+
+
+class RunningCloud:
+    """A cloud of one host on this machine, made by `ucloud up`, with real guests in emulation."""
+
+    def __init__(self, name: str, state_dir: Path, port: int) -> None:
+        self.name, self.state_dir, self.port = name, state_dir, port
+        self.url = f"http://[::1]:{port}"
+
+    def client(self) -> Client:
+        return Client([f"unix:{self.state_dir}/run/api.sock"])
+
+    def status(self) -> dict[str, object]:
+        told: dict[str, object] = json.loads(ucloud("status", "-o", "json", "--name", self.name).stdout)
+        return told
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leftovers() -> None:
+    if os.geteuid() == 0:
+        remove_leftovers()
+
+
+@pytest.fixture(scope="session")
+def cloud(no_leftovers: None) -> Iterator[RunningCloud]:
+    """One for the whole run. Tests leave no VM and no image behind in it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    name, port = cloud_name("c"), free_port()
+    state = Path(tempfile.mkdtemp(prefix="uct-"))  # not below pytest's own directory, which guests cannot enter
+    try:
+        done = ucloud("up", "--name", name, "--state", str(state), "--port", str(port), "--accel", "tcg")
+        assert done.returncode == 0, done.stderr
+        yield RunningCloud(name, state, port)
+    finally:
+        done = ucloud("down", "--wipe", "--name", name)
+    assert done.returncode == 0, done.stderr
+    assert not state.exists(), list(state.rglob("*"))
