@@ -51,8 +51,9 @@ need_venv() { # need_venv [dev]: .venv with this tree installed, and with what t
     done
     echo "installing ucloud and what it needs in .venv" >&2
     [ -x .venv/bin/python ] || as_caller "$(system_python)" -m venv .venv
-    as_caller .venv/bin/python -m pip install -q --disable-pip-version-check --no-input \
-        -c script/constraints.txt -e ".${extra:+[$extra]}" >&2 || die "pip install failed"
+    local said
+    said=$(as_caller .venv/bin/python -m pip install --disable-pip-version-check --no-input \
+        -c script/constraints.txt -e ".${extra:+[$extra]}" 2>&1 </dev/null) || die "pip install failed: $said"
     echo "$wanted" | as_caller tee ".venv/installed${extra:+-$extra}" >/dev/null
 }
 
