@@ -13,6 +13,9 @@ class Room(NamedTuple):
     cpus: int
     memory_mib: int
 
+    def __str__(self) -> str:
+        return f"{self.cpus} {'core' if self.cpus == 1 else 'cores'} and {self.memory_mib} MiB"
+
 
 def total(host: Host, inventory: Inventory | None) -> Room | None:
     """The smaller of what was agreed and what the host reports. None: not known yet."""
@@ -30,9 +33,9 @@ def refuse_too_large(cpus: int, memory_mib: int) -> None:
     known = [room for room in rooms if room]
     if not known or len(known) < len(rooms) or any(r.cpus >= cpus and r.memory_mib >= memory_mib for r in known):
         return
-    largest = ", ".join(f"{room.cpus} cores with {room.memory_mib} MiB" for room in sorted(set(known), reverse=True)[:3])
+    largest = ", ".join(map(str, sorted(set(known), reverse=True)[:3]))
     raise NoCapacity(
-        f"no host has {cpus} cores and {memory_mib} MiB of memory in total; the largest have {largest}",
+        f"no host has {Room(cpus, memory_mib)} of memory in total; the largest have {largest}",
         {"cpus": cpus, "memory_mib": memory_mib},
     )
 

@@ -8,6 +8,7 @@ import click
 from ucloud import __version__
 from ucloud.base.errors import Error
 from ucloud.cli import fault, host, image, vm
+from ucloud.client import ConfigError
 
 
 class Program(click.Group):
@@ -16,7 +17,7 @@ class Program(click.Group):
             return super().invoke(ctx)
         except Error as error:
             fault.tell(error, ctx)
-            ctx.exit(1)
+            ctx.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

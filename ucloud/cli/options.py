@@ -66,6 +66,6 @@ def wait_options(function: F) -> F:
 
 def connect(context: click.Context) -> Client:
     """The client for the addresses that `--api`, the environment or the configuration file name."""
-    client = Client(addresses({**os.environ, **({"UCLOUD_API": context.obj} if context.obj else {})}))
+    client = Client(addresses(os.environ, context.obj))
     context.call_on_close(client.close)
     return client

@@ -23,7 +23,7 @@ class Client:
     """`addresses`: API servers, each unix:/PATH, http://… or https://…; tried in turn."""
 
     def __init__(self, addresses: Sequence[str], patience_s: float = 30.0) -> None:
-        self._transport = Transport(list(addresses), patience_s)
+        self._transport = Transport(addresses, patience_s)
 
     def __enter__(self) -> "Client":
         return self

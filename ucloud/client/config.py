@@ -17,11 +17,13 @@ class ConfigError(Invalid):
     """The file or the variable makes no sense."""
 
 
-def addresses(environment: Mapping[str, str], path: Path | None = None) -> list[str]:
-    """The addresses to try, in turn. Several in `UCLOUD_API` are separated by commas. Raises ConfigError."""
-    if text := environment.get("UCLOUD_API", "").strip():
-        return checked([part.strip() for part in text.split(",")], "UCLOUD_API")
-    path = path or config_path(environment)
+def addresses(environment: Mapping[str, str], option: str | None = None) -> list[str]:
+    """The addresses to try, in turn; `option` goes before all. There and in `UCLOUD_API`, several are separated by commas.
+    Raises ConfigError."""
+    for text, origin in ((option, "--api"), (environment.get("UCLOUD_API"), "UCLOUD_API")):
+        if text:
+            return checked([part.strip() for part in text.split(",")], origin)
+    path = config_path(environment)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

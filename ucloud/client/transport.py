@@ -5,7 +5,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -16,6 +16,7 @@ from ucloud.base.errors import Error, Temporary
 
 FIRST_PATIENCE_S = 1.0  # nobody ever answered this client: probably there is no cloud, so say so soon
 RETRY_S = 0.2
+TIMEOUT_S = 75.0  # of silence: longer than the API lets anybody wait
 
 
 class Unreachable(Temporary):
@@ -40,9 +41,11 @@ CODES = {kind.code: kind for kind in _kinds(Error) if kind.__module__ == errors.
 class Transport:
     """Tries `addresses` in turn, beginning with the one that answered last. Not for use by several threads at once."""
 
-    def __init__(self, addresses: list[str], patience_s: float = 30.0, timeout_s: float = 75.0) -> None:
+    def __init__(
+        self, addresses: Sequence[str], patience_s: float = 30.0, connect: Callable[[str], httpx.Client] | None = None
+    ) -> None:
         assert addresses, "no address"
-        self._clients = {address: _open(address, timeout_s) for address in addresses}
+        self._clients = {address: (connect or _open)(address) for address in addresses}
         self._order = list(addresses)
         self._patience_s, self._answered = patience_s, False
 
@@ -96,9 +99,9 @@ class Transport:
             client.close()
 
 
-def _open(address: str, timeout_s: float) -> httpx.Client:
+def _open(address: str) -> httpx.Client:
     headers = {"User-Agent": f"ucloud/{__version__}"}
-    timeout = httpx.Timeout(timeout_s, connect=5.0)
+    timeout = httpx.Timeout(TIMEOUT_S, connect=5.0)
     if address.startswith("unix:"):
         transport = httpx.HTTPTransport(uds=address.removeprefix("unix:"), verify=False)  # no TLS here
         return httpx.Client(transport=transport, base_url="http://ucloud", timeout=timeout, headers=headers, trust_env=False)

@@ -14,7 +14,8 @@ from ucloud.api.services import Services
 from ucloud.api.watching import SharedView
 from ucloud.base.clock import SystemClock
 from ucloud.base.errors import Invalid
-from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.bookkeeping import Unique
+from ucloud.model.host import Alive, Endpoint, Host, Inventory, Secret
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.record import Record, decode, encode
 from ucloud.model.vm import Manifest, Phase, Placement, Status, Vm
@@ -44,7 +45,8 @@ class FakePool:
 
 
 class Cloud:
-    def __init__(self) -> None:
+    def __init__(self, log: bytes = b"") -> None:
+        """`log`: what hosts answer who are asked for a log."""
         clock = SystemClock()
         self.store = MemoryStore(clock)
         self.pool = FakePool()
@@ -54,7 +56,7 @@ class Cloud:
             view=SharedView(self.store, clock),
             pools=lambda pool: self.pool,  # type: ignore[arg-type, return-value]
             clock=clock,
-            hosts=httpx.Client(verify=False, trust_env=False),  # loading certificates takes long
+            hosts=httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=log))),
         )
         self.app = create_app(self.services)
         self.http: FlaskClient = self.app.test_client()
@@ -80,7 +82,9 @@ class Cloud:
         id = f"host-01kam0000000000000000000{name[-2:].rjust(2, '0')}"
         host = Host(id=id, name=name, created=NOW)
         inventory = Inventory(host=id, cpus=cpus, memory_mib=memory_mib, hypervisor="fake", accel="tcg", version="0.1.0")
-        self.put(host, inventory, *([Alive(host=id, boot="b1")] if alive else []))
+        endpoint = Endpoint(host=id, url="http://[::1]:9", token=Secret("t0ken"))
+        name_key = Unique(path=f"unique/host/{name}", owner=id)
+        self.put(host, inventory, endpoint, name_key, *([Alive(host=id, boot="b1")] if alive else []))
         self.catch_up()
         return id
 

@@ -1,0 +1,100 @@
+"""Transcripts of the command line: what people type, and every word they read, in tests/golden/cli/*.txt.
+
+Each line that begins with `$ ` is run against a real server; what follows must be what it says, stdout first, then the
+errors. Ids and times are replaced by placeholders; progress is left out, as it depends on timing, and of wrong usage all but
+the exit code. To write the files anew,
+after a change that is meant, run: UPDATE_GOLDEN=1 pytest tests/golden/test_cli.py, and read the difference.
+"""
+
+import os
+import re
+import shlex
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.golden.hands import Hands
+from tests.unit.api.cloud import DATA, Cloud
+from ucloud.cli.main import main
+
+TRANSCRIPTS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
+PROGRESS = re.compile(
+    r"^[a-z0-9-]+: (computing|uploading|waiting|pending|placing|starting|running|stopping|deleting|stopped|gone)"
+)
+
+
+class Silent(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Not a word."""
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    cloud = Cloud(log=b"Welcome to the guest\n")
+    hands = Hands(cloud, cloud.add_host(), errors={"evil": "it has a backing file"}, idle={"slow"})
+    cloud.add_image()
+    server = make_server("::1", 0, cloud.app, threaded=True, request_handler=Silent)
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    serving.start()
+    for name in ("UCLOUD_API", "XDG_CONFIG_HOME", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.qcow2").write_bytes(DATA)
+    yield f"http://[::1]:{server.server_port}"
+    hands.close()
+    cloud.services.view.end_waits()
+    server.shutdown()
+    serving.join()
+    server.server_close()
+    cloud.close()
+
+
+def run(line: str, api: str) -> str:
+    """What a person sees. A line that names an address itself is left as it is."""
+    words = shlex.split(line.removeprefix("$ ucloud"))
+    environment = {} if "--api" in words else {"UCLOUD_API": api}
+    result = CliRunner().invoke(main, words, prog_name="ucloud", env=environment)
+    is_usage = result.stderr.startswith("Usage:")  # click's own words, which differ between its versions
+    errors = [text for text in result.stderr.splitlines(keepends=True) if not is_usage and not PROGRESS.match(text)]
+    ending = f"[exit {result.exit_code}]\n" if result.exit_code else ""
+    return result.stdout + "".join(errors) + ending
+
+
+class Placeholders:
+    """The first VM's id becomes vm-1, and so on."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def replace(self, text: str) -> str:
+        text = re.sub(r"\b(vm|host|image)-[0-9a-hjkmnp-tv-z]{26}\b", self._id, text)
+        text = re.sub(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>", text)
+        return re.sub(r"(-1)\.\d+\.([a-z]+)", r"\1.<revision>.\2", text)
+
+    def _id(self, match: re.Match[str]) -> str:
+        kind, id = match[1], match[0]
+        number = 1 + sum(known.startswith(kind) for known in self._known)
+        return self._known.setdefault(id, f"{kind}-{number}")
+
+
+@pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_transcript(transcript: Path, api: str) -> None:
+    wanted = transcript.read_text(encoding="utf-8")
+    placeholders, said = Placeholders(), ""
+    for line in wanted.splitlines():
+        if line.startswith("# "):
+            said += ("\n" if said else "") + f"{line}\n"
+        elif line.startswith("$ "):
+            said += ("\n" if said else "") + f"{line}\n" + placeholders.replace(run(line, api))
+    said = re.sub(r"\n{3,}", "\n\n", said)
+    if os.environ.get("UPDATE_GOLDEN"):
+        transcript.write_text(said, encoding="utf-8")
+    assert said == wanted

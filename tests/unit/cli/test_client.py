@@ -1,0 +1,199 @@
+"""The SDK: addresses, retries, errors, waiting, uploading. Its methods themselves are used by the golden transcripts."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ucloud.base.errors import Conflict, Error, Forbidden, Invalid, NoCapacity, NotFound, Temporary
+from ucloud.client import DEFAULT_ADDRESSES, Client, ConfigError, TimedOut, Unreachable, addresses
+from ucloud.client.transport import Transport, error_of
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Servers:
+    """API servers by address; each answers by what stands in `answers`, which is used up but for its last entry."""
+
+    def __init__(self, **answers: list[httpx.Response | Exception]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, httpx.Request]] = []
+
+    def connect(self, address: str) -> httpx.Client:
+        def handle(request: httpx.Request) -> httpx.Response:
+            request.read()
+            self.asked.append((address, request))
+            left = self.answers[address]
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return httpx.Client(transport=httpx.MockTransport(handle), base_url="http://api")
+
+    def client(self, patience_s: float = 30) -> Client:
+        client = Client(["unix:/nowhere"], patience_s)
+        client._transport = self.transport(patience_s)
+        return client
+
+    def transport(self, patience_s: float = 30) -> Transport:
+        return Transport(list(self.answers), patience_s, self.connect)
+
+
+def ok(body: Any) -> httpx.Response:
+    return httpx.Response(200, json=body)
+
+
+def refusal(status: int, code: str, retry_after: str = "") -> httpx.Response:
+    headers = {"Retry-After": retry_after} if retry_after else {}
+    body = {"error": {"code": code, "message": "why", "details": {"name": "taken"}}, "request_id": "r1"}
+    return httpx.Response(status, json=body, headers=headers)
+
+
+REFUSED = httpx.ConnectError("refused")
+BROKEN = httpx.ReadError("broken")
+
+
+def test_addresses_are_tried_in_turn_and_the_one_that_answered_is_first_next_time() -> None:
+    servers = Servers(a=[REFUSED], b=[ok({})])
+    transport = servers.transport()
+    transport.request("GET", "/x")
+    transport.request("GET", "/x")
+    assert [address for address, _ in servers.asked] == ["a", "b", "b"]
+
+
+def test_unreachable_says_what_was_tried() -> None:
+    with pytest.raises(Unreachable) as caught:
+        Servers(a=[REFUSED], b=[BROKEN]).transport().request("GET", "/x")
+    assert caught.value.details == {"a": "refused", "b": "broken"}
+
+
+@pytest.mark.parametrize("fault", [REFUSED, BROKEN, httpx.ReadTimeout("slow"), refusal(503, "temporary", "0")])
+def test_every_request_is_repeated_and_a_post_with_the_same_key(fault: httpx.Response | Exception) -> None:
+    servers = Servers(a=[ok({}), fault, fault, ok({"vm": {}, "action": {}})])
+    client = servers.client()
+    client._transport.request("GET", "/readyz")
+    client.create_vm("web", "tiny")
+    keys = {request.headers["Idempotency-Key"] for _, request in servers.asked[1:]}
+    assert len(servers.asked) == 4
+    assert len(keys) == 1
+
+
+def test_patience_ends() -> None:
+    with pytest.raises(Temporary, match="why"):
+        Servers(a=[refusal(503, "temporary", "1")]).transport(patience_s=0.5).request("GET", "/x")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (422, "invalid", Invalid),
+        (404, "not_found", NotFound),
+        (409, "conflict", Conflict),
+        (507, "no_capacity", NoCapacity),
+        (403, "something_new", Forbidden),
+        (418, "teapot", Error),
+        (413, "request_entity_too_large", Error),
+        (503, "temporary", Temporary),
+    ],
+)
+def test_errors_come_back_as_their_class(status: int, code: str, kind: type[Error]) -> None:
+    error = error_of(refusal(status, code))
+    assert type(error) is kind
+    assert (error.message, error.details) == ("why", {"name": "taken"})
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"error": 1}', b"{}", b"\xff"])
+def test_answers_without_an_envelope(body: bytes) -> None:
+    assert "502" in error_of(httpx.Response(502, content=body)).message
+    assert "r1" in error_of(refusal(500, "internal")).message
+
+
+def test_waiting_tells_progress_and_ends() -> None:
+    running = {"id": "x", "state": "running", "progress": "starting", "error": None}
+    servers = Servers(a=[ok({"action": running}), ok({"action": {**running, "state": "success"}})])
+    told: list[str] = []
+    ended = servers.client().wait(running, 60, lambda action: told.append(action["progress"]))
+    assert ended["state"] == "success"
+    assert told == ["starting", "starting"]
+    with pytest.raises(TimedOut, match="starting"):
+        servers.client().wait(running, 0)
+
+
+def test_references_cannot_leave_their_path() -> None:
+    servers = Servers(a=[ok({"vm": {}})])
+    servers.client().vm("a/../../x?y#z")
+    assert servers.asked[0][1].url.raw_path == b"/v1/vms/a%2F..%2F..%2Fx%3Fy%23z"
+    for reference in ("", ".", ".."):
+        with pytest.raises(NotFound):
+            servers.client().vm(reference)
+    assert len(servers.asked) == 1
+
+
+DATA = b"x" * 600_000
+MADE = ok({"image": {"id": "image-1", "uploaded_at": None}, "action": {"id": "a"}})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "image"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_upload_is_announced_with_its_checksum_and_repeated_whole(file: Path) -> None:
+    lost = ok({"image": {"id": "image-1", "uploaded_at": None}})
+    servers = Servers(a=[MADE, BROKEN, lost, ok({})])
+    told: list[tuple[str, int, int]] = []
+    image, action = servers.client().upload_image("tiny", file, None, lambda *progress: told.append(progress))
+    assert (image["id"], action["id"]) == ("image-1", "a")
+    assert hashlib.sha256(DATA).hexdigest() in servers.asked[0][1].content.decode()
+    assert [(r.method, len(r.content)) for _, r in servers.asked[1:]] == [("PUT", len(DATA)), ("GET", 0), ("PUT", len(DATA))]
+    assert servers.asked[-1][1].headers["Content-Length"] == str(len(DATA))
+    assert ("checksum", len(DATA), len(DATA)) in told
+    assert told[-1] == ("upload", len(DATA), len(DATA))
+
+
+def test_upload_whose_answer_was_lost_is_not_repeated(file: Path) -> None:
+    servers = Servers(a=[MADE, BROKEN, ok({"image": {"id": "image-1", "uploaded_at": "now"}})])
+    servers.client().upload_image("tiny", file)
+    assert [request.method for _, request in servers.asked] == ["POST", "PUT", "GET"]
+
+
+def test_upload_that_failed_leaves_no_image(file: Path) -> None:
+    servers = Servers(a=[MADE, refusal(422, "invalid"), ok({"action": {}})])
+    with pytest.raises(Invalid, match="why"):
+        servers.client().upload_image("tiny", file)
+    assert [(r.method, r.url.path) for _, r in servers.asked][-1] == ("DELETE", "/v1/images/image-1")
+
+
+def test_lists_go_on_to_the_next_page() -> None:
+    pages = [ok({"vms": [{"name": "a"}], "next_cursor": "vm/1"}), ok({"vms": [{"name": "b"}], "next_cursor": None})]
+    servers = Servers(a=list(pages))
+    assert [vm["name"] for vm in servers.client().vms(label="x=y")] == ["a", "b"]
+    assert servers.asked[1][1].url.params["cursor"] == "vm/1"
+    assert servers.asked[1][1].url.params["label"] == "x=y"
+
+
+def test_addresses_come_from_option_environment_file_or_default(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path)}
+    assert addresses(environment) == list(DEFAULT_ADDRESSES)
+    path = tmp_path / ".config" / "ucloud" / "client.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('api = ["http://[fd00::1]:8642"]')
+    assert addresses(environment) == ["http://[fd00::1]:8642"]
+    environment["UCLOUD_API"] = "unix:/a, https://b:1"
+    assert addresses(environment) == ["unix:/a", "https://b:1"]
+    assert addresses(environment, "http://c") == ["http://c"]
+
+
+@pytest.mark.parametrize("text", ["api = 1", "api = []", "api = ['ftp://x']", "apo = ['http://x']", "api = [", "api = [1]"])
+def test_a_file_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "ucloud" / "client.toml"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"client\.toml"):
+        addresses({"XDG_CONFIG_HOME": str(tmp_path)})

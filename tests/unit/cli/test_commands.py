@@ -1,0 +1,49 @@
+"""The command line's contract: which verbs and options there are, and that each verb shows how it is used."""
+
+import click
+import pytest
+
+from ucloud.cli.main import main
+
+WAIT = {"--timeout", "--no-wait"}
+OUTPUT = {"-o", "--output"}
+OPTIONS = {
+    "vm create": {"--image", "--cpus", "--memory", "--disk", "--label"} | WAIT | OUTPUT,
+    "vm list": {"--name", "--label"} | OUTPUT,
+    "vm show": OUTPUT,
+    "vm start": WAIT | OUTPUT,
+    "vm stop": {"--force"} | WAIT | OUTPUT,
+    "vm reboot": WAIT | OUTPUT,
+    "vm reset": WAIT | OUTPUT,
+    "vm delete": WAIT | OUTPUT,
+    "vm log": set(),
+    "image upload": {"--pool"} | WAIT | OUTPUT,
+    "image list": OUTPUT,
+    "image show": OUTPUT,
+    "image delete": WAIT | OUTPUT,
+    "host list": OUTPUT,
+    "host show": OUTPUT,
+}
+
+
+def commands() -> dict[str, click.Command]:
+    found = {}
+    for noun, group in main.commands.items():
+        if isinstance(group, click.Group):
+            found |= {f"{noun} {verb}": command for verb, command in group.commands.items()}
+    return found
+
+
+def test_these_verbs_and_options_exist_and_no_others() -> None:
+    options = {
+        name: {text for option in command.params if isinstance(option, click.Option) for text in option.opts}
+        for name, command in commands().items()
+    }
+    assert options == OPTIONS
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_help_has_an_example_of_the_verb(name: str) -> None:
+    command = commands()[name]
+    assert f"ucloud {name}" in (command.help or "")
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
