@@ -42,6 +42,7 @@ def working_accel(state_dir: Path, kernel: Path | None) -> str:
     if answer is None or answer.premises != premises:
         accel, reason = _ask(kernel)
         answer = Answer(accel, reason, premises)
+        state_dir.mkdir(parents=True, exist_ok=True)
         half_made = file.with_suffix(".new")
         half_made.write_bytes(msgspec.json.encode(answer))
         half_made.rename(file)
