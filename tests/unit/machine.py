@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.unit.world import HandClock, manifest
+from tests.unit.world import FaultyStore, HandClock, manifest
 from ucloud.driver.hypervisor.fake import FakeHypervisor
 from ucloud.driver.hypervisor.fake import Machine as Guests
 from ucloud.driver.pool.fake import FakePool
@@ -48,7 +48,7 @@ class Machine:
     def __init__(self, executor: Executor | None = None) -> None:
         self.clock = HandClock()
         self.executor = executor or AtOnce()
-        self.store = MemoryStore(self.clock)
+        self.store = FaultyStore(self.clock)
         self.guests: Guests = {}
         self.pool = FakePool("local")
         self.pool.preload("image-1")

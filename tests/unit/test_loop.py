@@ -1,11 +1,11 @@
 """How decisions are committed, and what becomes of them when others write too, answers get lost, or the view is old."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
-from tests.unit.world import PREFIXES, HandClock, host, manifest, placement, pool, vm
+from tests.unit.world import PREFIXES, FaultyStore, HandClock, host, manifest, placement, pool, vm
 from ucloud.base.errors import Conflict, Temporary
 from ucloud.loop import MAX_VIEW_AGE_S, Decider, batches, raise_to, run, run_all
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged, absent, unchanged
@@ -13,9 +13,7 @@ from ucloud.model.facts import Facts
 from ucloud.model.record import Record, encode
 from ucloud.model.vm import Placement, Vm
 from ucloud.scheduler.decide import decide as schedule
-from ucloud.store.contract import Batch
 from ucloud.store.lock import Leadership
-from ucloud.store.memory import MemoryStore, MemoryWatch
 from ucloud.store.view import View
 
 DEADLINE_S = 30.0
@@ -25,44 +23,6 @@ def decision(*puts: str, deletes: Sequence[str] = (), requires: Iterable[Require
     """One that puts a placement for each of these VMs."""
     records = tuple(placement(vm) for vm in puts)
     return Decision(verb="place", key="", reason="", puts=records, deletes=tuple(deletes), requires=tuple(requires))
-
-
-class FaultyStore(MemoryStore):
-    """Counts commits; loses an answer, or keeps watches silent, when told to."""
-
-    def __init__(self, clock: HandClock) -> None:
-        super().__init__(clock)
-        self.commits: list[set[str]] = []
-        self.lose = ""  # "request": the next commit does not happen, "answer": it does
-        self.silent = False
-
-    def commit(
-        self,
-        puts: Mapping[str, bytes] = {},
-        deletes: Iterable[str] = (),
-        requires: Iterable[Requirement] = (),
-        lease: int = 0,
-    ) -> int:
-        lost, self.lose = self.lose, ""
-        if lost == "request":
-            raise Temporary("no answer")
-        revision = super().commit(puts, deletes, requires, lease)
-        self.commits.append({*puts, *deletes})
-        if lost == "answer":
-            raise Temporary("no answer")
-        return revision
-
-    def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> "SilencedWatch":
-        return SilencedWatch(self, dict(after), wake)
-
-
-class SilencedWatch(MemoryWatch):
-    def __init__(self, store: FaultyStore, after: dict[str, int], wake: Callable[[], None]) -> None:
-        super().__init__(store, after, wake, 0.0)
-        self._faulty = store
-
-    def poll(self) -> Sequence[Batch]:
-        return () if self._faulty.silent else super().poll()
 
 
 class Cloud:

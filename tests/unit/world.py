@@ -4,14 +4,16 @@ A test says which records there are, asks for decisions, and may commit them for
 can be; a test names what matters to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ucloud.model.decision import Decision
+from ucloud.base.errors import Temporary
+from ucloud.model.decision import Decision, Requirement
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Pool
 from ucloud.model.record import Record, encode
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm
-from ucloud.store.memory import MemoryStore
+from ucloud.store.contract import Batch
+from ucloud.store.memory import MemoryStore, MemoryWatch
 from ucloud.store.view import View
 
 NOW_S = 1_800_000_000.0
@@ -34,6 +36,44 @@ class HandClock:
 
     def pass_s(self, seconds: float) -> None:
         self.time_s += seconds
+
+
+class FaultyStore(MemoryStore):
+    """Counts commits; loses an answer, or keeps watches silent, when told to."""
+
+    def __init__(self, clock: HandClock) -> None:
+        super().__init__(clock)
+        self.commits: list[set[str]] = []
+        self.lose = ""  # "request": the next commit does not happen, "answer": it does
+        self.silent = False
+
+    def commit(
+        self,
+        puts: Mapping[str, bytes] = {},
+        deletes: Iterable[str] = (),
+        requires: Iterable[Requirement] = (),
+        lease: int = 0,
+    ) -> int:
+        lost, self.lose = self.lose, ""
+        if lost == "request":
+            raise Temporary("no answer")
+        revision = super().commit(puts, deletes, requires, lease)
+        self.commits.append({*puts, *deletes})
+        if lost == "answer":
+            raise Temporary("no answer")
+        return revision
+
+    def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> "SilencedWatch":
+        return SilencedWatch(self, dict(after), wake)
+
+
+class SilencedWatch(MemoryWatch):
+    def __init__(self, store: FaultyStore, after: dict[str, int], wake: Callable[[], None]) -> None:
+        super().__init__(store, after, wake, 0.0)
+        self._faulty = store
+
+    def poll(self) -> Sequence[Batch]:
+        return () if self._faulty.silent else super().poll()
 
 
 class World:

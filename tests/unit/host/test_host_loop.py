@@ -187,6 +187,21 @@ def test_an_act_whose_answer_is_lost_is_found_out_by_looking(verb: str) -> None:
     assert (machine.status, machine.hypervisor.traces(), list(machine.pool.disks())) == (None, frozenset(), [])
 
 
+def test_after_a_commit_whose_answer_is_lost_it_reads_again() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.tell()
+    machine.loop.step()  # says starting
+    machine.loop.step()  # starts
+    machine.store.lose, machine.store.silent = "answer", True  # the watch does not tell
+    machine.loop.step()  # says running
+    machine.settle()
+    machine.hypervisor.crash(VM)
+    machine.settle(2)
+    assert machine.status
+    assert machine.status.crashes == 1, "it knew that it had said running"
+
+
 def test_nothing_is_decided_while_the_guests_cannot_be_seen() -> None:
     machine = running()
     machine.hypervisor.fail_next("actual")
