@@ -121,7 +121,7 @@ def get_action(id: str) -> Response:
         raise NotFound("there is no such action")
     answer = show(outcome, fresh())
     if answer["state"] == "running" and wait_s:
-        with services().waits.taken():
+        with services().waits.take():
             answer = _wait(outcome, wait_s)
     return jsonify(action=answer)
 

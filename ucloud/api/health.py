@@ -37,6 +37,8 @@ def measure(app: Flask, services: Services) -> None:
     seconds = Histogram("ucloud_api_request_seconds", "Time to answer", ["method", "route"], registry=registry)
     age = Gauge("ucloud_api_view_age_seconds", "Since the store last gave a sign of life", registry=registry)
     age.set_function(lambda: services.view.age_s)
+    waits = Gauge("ucloud_api_waits", "Requests that wait for something to happen", registry=registry)
+    waits.set_function(lambda: services.waits.taken)
     app.extensions["ucloud.metrics"] = registry
 
     def begin() -> None:

@@ -78,7 +78,7 @@ def put_data(reference: str) -> tuple[Response, int]:
     if pool is None:
         raise NotFound(f"the pool {image.pool} is gone")
     driver = services().pools(pool.record)
-    with services().uploads.taken():
+    with services().uploads.take():
         driver.receive(image.id, _chunks(), image.bytes, image.sha256)
 
     def make() -> Wish:

@@ -21,20 +21,25 @@ MAX_UPLOADS = 8
 
 
 class Places:
-    """A limited number of places for requests that hold a thread for long."""
+    """A limited number of places for requests that hold a thread for long; `taken` of them are taken now."""
 
     def __init__(self, number: int, what: str) -> None:
-        self._free = threading.Semaphore(number)
-        self._full = f"too many {what} at the moment; try again"
+        self.taken = 0
+        self._number, self._full = number, f"too many {what} at the moment; try again"
+        self._lock = threading.Lock()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
-            raise Temporary(self._full, retry_s=2)
+    def take(self) -> Iterator[None]:
+        """Raises Temporary when none is free."""
+        with self._lock:
+            if self.taken == self._number:
+                raise Temporary(self._full, retry_s=2)
+            self.taken += 1
         try:
             yield
         finally:
-            self._free.release()
+            with self._lock:
+                self.taken -= 1
 
 
 def _host_client() -> httpx.Client:

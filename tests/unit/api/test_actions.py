@@ -119,7 +119,7 @@ def test_a_wait_ends_when_time_is_up_or_the_server_stops(cloud: Cloud) -> None:
 def test_waits_are_limited(cloud: Cloud) -> None:
     cloud.add_image()
     _, create = cloud.add_vm()
-    places = [cloud.services.waits.taken() for _ in range(api_services.MAX_WAITS)]
+    places = [cloud.services.waits.take() for _ in range(api_services.MAX_WAITS)]
     for place in places:
         place.__enter__()
     response = cloud.http.get(f"/v1/actions/{create}?wait=1")

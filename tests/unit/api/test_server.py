@@ -45,7 +45,6 @@ class Served:
         self.path = path
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path), self.tcp], env=environment)
-        # Connection attempts are repeated until somebody listens.
         transport = httpx.HTTPTransport(uds=str(path), verify=False)
         self.http = httpx.Client(transport=transport, base_url="http://api", timeout=60)
 
@@ -87,8 +86,8 @@ def test_serves_on_both_streams_uploads_and_ends_waits_when_it_stops(served: Ser
     url = f"/v1/actions/{upload.json()['action']['id']}?wait=60"
     waiting = threading.Thread(target=lambda: answers.append(served.http.get(url)))
     waiting.start()
-    while "actions" not in served.http.get("/metrics").text and waiting.is_alive():
-        served.http.get(f"/v1/actions/{upload.json()['action']['id']}")
+    while "ucloud_api_waits 1.0" not in served.http.get("/metrics").text:
+        assert waiting.is_alive()
     served.process.terminate()
     waiting.join(timeout=50)
     assert served.process.wait(timeout=50) == 0
