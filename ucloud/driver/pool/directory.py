@@ -48,7 +48,7 @@ class Info(msgspec.Struct, frozen=True, rename="kebab"):
 class DirectoryPool:
     """`examine`: what looking at one image may cost."""
 
-    def __init__(self, name: str, path: str, examine: confine.Limits = EXAMINE) -> None:
+    def __init__(self, name: str, path: str | Path, examine: confine.Limits = EXAMINE) -> None:
         self.name = name
         self._examine = examine
         root = Path(path).absolute()
