@@ -94,10 +94,9 @@ def of_image(outcome: Outcome, image: Image, state: ImageState | None) -> Progre
         return Progress("running", "waiting for its file to be removed", None, image.deleted_at)
     if image.deleted_at:
         return Progress("error", "deleted", "the image was deleted meanwhile", image.created, image.deleted_at)
-    if not image.uploaded_at:
-        return Progress("running", "waiting for the upload", None, image.created)
     if state is None:
-        return Progress("running", "waiting for its examination", None, image.created)
+        what = "examination" if image.uploaded_at else "upload"
+        return Progress("running", f"waiting for its {what}", None, image.created)
     if state.phase == "failed":
         return Progress("error", "failed", state.error, image.created, state.since)
     return Progress("success", "ready", None, image.created, state.since)

@@ -87,7 +87,7 @@ def put_data(reference: str) -> tuple[Response, int]:
         except NotFound:
             driver.remove_image(image.id)  # it was deleted while it was uploaded
             raise
-        wish = Wish(image.id, requires=[unchanged(fact)])
+        wish = Wish(image.id, requires=[unchanged(fact), absent(ImageState.at(image.id))])
         wish.put(msgspec.structs.replace(fact.record, uploaded_at=services().now()), fact.unknown)
         return wish
 
@@ -100,6 +100,8 @@ def _uploadable(reference: str) -> Fact[Image]:
         raise NotFound(f"the image {image.record.name} was deleted")
     if image.record.uploaded_at:
         raise Conflict(f"the image {image.record.name} has its data already")
+    if state := get(ImageState, ImageState.at(image.record.id)):
+        raise Conflict(f"the image {image.record.name} was given up: {state.record.error}")
     return image
 
 
@@ -167,9 +169,9 @@ def ready_image(reference: str) -> tuple[Fact[Image], int]:
 def phase_of(image: Image, state: ImageState | None) -> str:
     if image.deleted_at:
         return "deleting"
-    if not image.uploaded_at:
-        return "uploading"
-    return state.phase if state else "examining"
+    if state:
+        return state.phase
+    return "examining" if image.uploaded_at else "uploading"
 
 
 def _found(reference: str) -> Fact[Image]:

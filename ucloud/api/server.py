@@ -6,7 +6,6 @@ and view are opened in the worker, after the fork: gRPC does not survive one.
 
 import logging
 import os
-import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -81,7 +80,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 
 def _die() -> None:
     """A bug in the view's loop: this worker ends, and gunicorn forks a fresh one."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 def serve(open_services: Callable[[], Services], *, unix: str | None = None, tcp: Sequence[str] = ()) -> None:

@@ -18,6 +18,11 @@ class Program(click.Group):
         except Error as error:
             fault.tell(error, ctx)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
+        except BrokenPipeError:
+            raise  # click ends quietly
+        except OSError as error:  # a full disk, a file that cannot be read
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -78,6 +78,15 @@ def test_bad_uploads_leave_nothing_and_may_be_repeated(pooled: Cloud) -> None:
     pooled.refused(409, "PUT", path, data=DATA)
 
 
+def test_an_upload_that_was_given_up_is_too_late(pooled: Cloud) -> None:
+    answer = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)
+    id = answer["image"]["id"]
+    pooled.examine(id, error="no upload within a day")
+    assert pooled.ok("GET", "/v1/images/tiny")["image"]["phase"] == "failed"
+    assert pooled.ok("GET", f"/v1/actions/{answer['action']['id']}")["action"]["state"] == "error"
+    assert "within a day" in pooled.refused(409, "PUT", f"/v1/images/{id}/data", data=DATA)["message"]
+
+
 def test_uploads_may_be_larger_than_other_bodies(pooled: Cloud) -> None:
     data = bytes(3 * 2**20)
     announced = {"name": "big", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
