@@ -1,0 +1,80 @@
+"""A cloud of one host on this machine, beside any other that runs here, for the benchmarks that need one; gone afterwards."""
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAME = "bench"
+DEADLINE_S = 120.0
+
+
+class Cloud:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"http://[::1]:{self.port}"
+        self.environment = {"UCLOUD_API": self.url, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def up(self) -> None:
+        self.run("up", "--name", NAME, "--state", str(self.directory / "state"), "--port", str(self.port))
+
+    def down(self) -> None:
+        self.run("down", "--wipe", "--name", NAME)
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.run("status", "--name", NAME, "-o", "json")))
+
+    def run(self, *arguments: str) -> str:
+        """What `ucloud …` prints. Raises when it fails, after showing why."""
+        done = subprocess.run(command(*arguments), env=self.environment, capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            done.check_returncode()
+        return done.stdout
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command(*arguments), env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def log_of(self, vm: str) -> Path:
+        """Where the serial line of a VM's guest is written to first."""
+        return self.directory / "state" / "run" / "h1" / "vm" / vm / "log"
+
+
+@contextmanager
+def cloud() -> Iterator[Cloud]:
+    """It is up inside the block, and nothing of it is left after it."""
+    with tempfile.TemporaryDirectory(prefix="ub-") as name:  # short: there are sockets below it
+        directory = Path(name)
+        directory.chmod(0o711)  # guests' users pass through
+        running = Cloud(directory)
+        try:
+            running.up()
+            yield running
+        finally:
+            running.down()
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ucloud.daemon.main", *arguments]
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET6) as listener:
+        listener.bind(("::1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for(holds: Callable[[], bool], what: str, pause_s: float = 0.01) -> None:
+    until_s = time.monotonic() + DEADLINE_S
+    while not holds():
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"{what}: not within {DEADLINE_S:g} s")
+        time.sleep(pause_s)
