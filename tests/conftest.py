@@ -6,6 +6,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,8 @@ class RunningCloud:
     def client(self) -> Client:
         return Client([f"unix:{self.state_dir}/run/api.sock"])
 
-    def status(self) -> dict[str, object]:
-        told: dict[str, object] = json.loads(ucloud("status", "-o", "json", "--name", self.name).stdout)
+    def status(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(ucloud("status", "-o", "json", "--name", self.name).stdout)
         return told
 
 

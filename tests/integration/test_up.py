@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,8 +53,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 def daemons(cloud: RunningCloud) -> dict[str, dict[str, Any]]:
-    told: Any = cloud.status()["daemons"]
-    return {daemon["name"]: daemon for daemon in told}
+    return {daemon["name"]: daemon for daemon in cloud.status()["daemons"]}
 
 
 def supervisor(cloud: RunningCloud) -> int:
@@ -94,9 +94,9 @@ def test_up_makes_what_status_tells(running: RunningCloud) -> None:
     assert told["apis"] == [running.url]
     assert told["web"] is None
     assert {name for name, daemon in daemons(running).items() if daemon["pid"]} == set(DAEMONS)
-    [endpoint] = told["etcd"]["endpoints"]  # type: ignore[index]
+    [endpoint] = told["etcd"]["endpoints"]
     assert told["etcd"] == {"endpoints": [endpoint], "ca": None, "cert": None, "key": None}
-    assert [(host["name"], host["state"]) for host in told["hosts"]] == [("h1", "up")]  # type: ignore[attr-defined]
+    assert [(host["name"], host["state"]) for host in told["hosts"]] == [("h1", "up")]
     spaces = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert f"{running.name}-h1" in spaces
     assert f"{running.name}-underlay" in spaces
@@ -141,7 +141,7 @@ def test_a_killed_daemon_is_started_again(running: RunningCloud, name: str) -> N
     os.kill(before["pid"], signal.SIGKILL)
     wait_until(lambda: daemons(running)[name]["pid"] not in (0, before["pid"]), f"{name} runs again")
     assert daemons(running)[name]["restarts"] > before["restarts"]
-    wait_until(lambda: running.status()["hosts"][0]["state"] == "up", "h1 is up")  # type: ignore[index]
+    wait_until(lambda: running.status()["hosts"][0]["state"] == "up", "h1 is up")
 
 
 def test_up_repairs_what_a_killed_supervisor_leaves(running: RunningCloud) -> None:
@@ -157,9 +157,21 @@ def test_up_repairs_the_network(running: RunningCloud) -> None:
     subprocess.run(["ip", "netns", "delete", f"{running.name}-h1"], check=True)
     subprocess.run(["ip", "link", "delete", f"{running.name}-link"], check=True)
     up(running)
-    endpoint = running.status()["etcd"]["endpoints"][0]  # type: ignore[index]
+    endpoint = running.status()["etcd"]["endpoints"][0]
     address, _, port = endpoint.removeprefix("http://").rpartition(":")
     socket.create_connection((address.strip("[]"), int(port)), timeout=DEADLINE_S).close()
+
+
+def test_up_after_a_power_cut(running: RunningCloud) -> None:
+    """Of the machine only the disk is left."""
+    host = running.client().host("h1")["id"]
+    for pid in (supervisor(running), *(daemon["pid"] for daemon in daemons(running).values())):
+        os.kill(pid, signal.SIGKILL)
+    for space in ("h1", "underlay"):
+        subprocess.run(["ip", "netns", "delete", f"{running.name}-{space}"], check=True)
+    shutil.rmtree(running.state_dir / "run")
+    up(running)
+    assert running.client().host("h1")["id"] == host
 
 
 def test_a_port_that_is_taken_is_named_and_nothing_is_left(own: RunningCloud) -> None:

@@ -6,7 +6,6 @@ takes long is told to `say`.
 """
 
 import errno
-import os
 import shutil
 import socket
 import subprocess
@@ -61,18 +60,17 @@ def bring_up(cloud: Cloud, say: Say) -> Cloud:
 def prepare(cloud: Cloud, listener: socket.socket | None, say: Say) -> None:
     """Everything up to and including the supervisor. No listener: there is a supervisor already."""
     make_directories(cloud, say)
-    lock = supervisor.lock_directory(cloud.state_dir)
-    save_cloud(cloud)
-    if underlay.add(cloud, platform.links()):
-        say(f"network: {cloud.namespace('h1')} at {cloud.address('h1')}")
-        if not listener:
-            stop_daemons(cloud, say)  # they are in a namespace that has lost its name
-            listener = listen(cloud)
-    if listener:
-        with listener:
+    with supervisor.locked(cloud.state_dir):
+        save_cloud(cloud)
+        if underlay.add(cloud, platform.links()):
+            say(f"network: {cloud.namespace('h1')} at {cloud.address('h1')}")
+            if not listener:
+                stop_daemons(cloud, say)  # they are in a namespace that has lost its name
+                listener = listen(cloud)
+        if listener:
             stop_daemons(cloud, say)  # of a supervisor that was killed
             start_supervisor(cloud, listener, say)
-    os.close(lock)
+            listener.close()
 
 
 def check_programs() -> None:

@@ -12,7 +12,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -88,23 +89,21 @@ class Child:
 
 def main(cloud: Cloud, listener: socket.socket) -> None:
     """Run until SIGTERM. `listener`: forwarded to the API. Raises Conflict when the cloud has a supervisor already."""
-    lock = lock_directory(cloud.run_dir)
-    logs.setup(handler=logfile.bounded(cloud.log_dir / "supervisor.log"))
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before there are threads: they inherit it
-    processes = platform.processes()
-    processes.adopt_orphans()
-    threading.Thread(target=forward.serve, args=(listener, cloud.socket), daemon=True).start()
-    children = []
-    for daemon in cloud.daemons():
-        command = processes.daemon_command(daemon.namespace, daemon.command)
-        children.append(Child(daemon, command, logfile.pipe_to(cloud.log_dir / f"{daemon.name}.log")))
-    log.info("supervising %s in %s", cloud.name, cloud.state_dir)
-    keep_running(children, lambda: publish(cloud, children))
-    for child in reversed(children):
-        stop(child, children)
-    state_file(cloud).unlink(missing_ok=True)
-    log.info("stopped")
-    os.close(lock)
+    with locked(cloud.run_dir):
+        logs.setup(handler=logfile.bounded(cloud.log_dir / "supervisor.log"))
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before there are threads: they inherit it
+        processes = platform.processes()
+        processes.adopt_orphans()
+        threading.Thread(target=forward.serve, args=(listener, cloud.socket), daemon=True).start()
+        children = []
+        for daemon in cloud.daemons():
+            command = processes.daemon_command(daemon.namespace, daemon.command)
+            children.append(Child(daemon, command, logfile.pipe_to(cloud.log_dir / f"{daemon.name}.log")))
+        log.info("supervising %s in %s", cloud.name, cloud.state_dir)
+        keep_running(children, lambda: publish(cloud, children))
+        for child in reversed(children):
+            stop(child, children)
+        log.info("stopped")
 
 
 def keep_running(children: list[Child], changed: Callable[[], None]) -> None:
@@ -166,15 +165,18 @@ def state_file(cloud: Cloud) -> Path:
     return cloud.run_dir / "daemons.json"
 
 
-def lock_directory(directory: Path) -> int:
-    """A descriptor of which there can be only one at a time. Raises Conflict."""
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """At most one process at a time is inside. Raises Conflict."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another process is working on {directory}") from None
+        yield
+    finally:
         os.close(descriptor)
-        raise Conflict(f"another process is working on {directory}") from None
-    return descriptor
 
 
 def publish(cloud: Cloud, children: list[Child]) -> None:
