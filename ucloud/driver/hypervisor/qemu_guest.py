@@ -45,21 +45,29 @@ class QemuGuest:
 
     def started(self) -> None:
         """Wait until it executes. Raises Temporary when it does not."""
-        self.call("query-name", START_S)
-        if self.state() == "paused":
+        with self._asking:
+            self._ask(START_S)
+        if self._state == "paused":
             raise Temporary("qemu does not execute the guest")
 
     def state(self) -> GuestState:
-        with self._asking:
-            now_s = time.monotonic()
-            if now_s >= self._ask_at_s:
-                self._ask_at_s = float("inf")  # before asking, so that an event meanwhile makes us ask again
-                try:
-                    answer = msgspec.convert(self.call("query-status", STATE_S), Status)
-                    self._state = STATES.get(answer.status, "paused")
-                except (Temporary, msgspec.ValidationError):
-                    self._ask_at_s = now_s + ASK_AGAIN_S
-            return self._state
+        now_s = time.monotonic()
+        if now_s >= self._ask_at_s and self._asking.acquire(blocking=False):
+            try:
+                self._ask(STATE_S)
+            except Temporary:
+                self._ask_at_s = now_s + ASK_AGAIN_S
+            finally:
+                self._asking.release()
+        return self._state
+
+    def _ask(self, deadline_s: float) -> None:
+        self._ask_at_s = float("inf")  # before asking, so that an event meanwhile makes us ask again
+        try:
+            answer = msgspec.convert(self.call("query-status", deadline_s), Status)
+        except msgspec.ValidationError as error:
+            raise Temporary(f"qemu answers nonsense: {error}") from error
+        self._state = STATES.get(answer.status, "paused")
 
     def call(self, command: str, deadline_s: float = qmp.CALL_S) -> Any:
         return self._connected(deadline_s).call(command, deadline_s)
