@@ -56,6 +56,11 @@ class Guest:
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
+    def open_shell(self) -> None:
+        self.wait_for("press Enter")
+        self.type("")
+        self.wait_for("# ")
+
     def press_power_button(self) -> None:
         with socket.socket(socket.AF_UNIX) as qmp, qmp.makefile("rw") as lines:
             qmp.settimeout(DEADLINE_S)
@@ -92,12 +97,12 @@ def test_guest_says_what_it_is_writes_reboots_and_powers_off(guest: Guest, tmp_p
     said = guest.wait_for("ucloud tiny: ready")
     for line in (f"uuid {UUID}", "ucloud-epoch=7", "ucloud-boots=3", "cpus 1", "disk vda 100 MiB"):
         assert line in said.splitlines()
-    guest.wait_for("# ")
+    guest.open_shell()
     guest.type("echo written | dd of=/dev/vda bs=1M seek=99 conv=fsync 2>/dev/null; echo wrote=$?")
     guest.wait_for("wrote=0")
     guest.type("reboot")
     guest.wait_for("ucloud tiny: up after ")
-    guest.wait_for("# ")
+    guest.open_shell()
     guest.type("dd if=/dev/vda bs=1M skip=99 2>/dev/null | head -c 7 | tr a-z A-Z")
     guest.wait_for("WRITTEN")
     guest.type("poweroff")
