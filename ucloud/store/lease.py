@@ -2,6 +2,7 @@
 
 from ucloud.base.clock import Clock
 from ucloud.base.errors import NotFound
+from ucloud.model.decision import Unchanged
 from ucloud.model.record import Record, encode
 from ucloud.store.contract import Store
 
@@ -18,7 +19,7 @@ class LeasedKey:
 
     def beat(self) -> None:
         """Renew when it is time, begin anew if the lease ran out. To be called at least every `renew_s`; after Temporary
-        again soon."""
+        and Conflict again soon."""
         now_s = self._clock.monotonic_s()
         if self._lease and now_s - self._renewed_s >= self.renew_s:
             self._renew(now_s)
@@ -36,8 +37,12 @@ class LeasedKey:
             self._lease, self._is_put = 0, False
 
     def _put(self) -> None:
+        """Over exactly what is there now: a put that was given up, by this process or one that died, may yet be carried out
+        and would bind the key to a lease that nobody renews. It must fail after this one."""
+        item = self._store.get(self._record.key)
+        unchanged = Unchanged(self._record.key, item.mod_revision if item else 0)
         try:
-            self._store.commit({self._record.key: encode(self._record)}, lease=self._lease)
+            self._store.commit({self._record.key: encode(self._record)}, requires=[unchanged], lease=self._lease)
             self._is_put = True
         except NotFound:
             self._lease = 0  # it ran out just now: the next beat begins anew

@@ -223,3 +223,27 @@ def test_a_heartbeat_survives_one_lost_call(store: FaultyStore, clock: ManualClo
         assert store.get("alive/h1")
         clock.time_s += key.renew_s
     assert not store.faults
+
+
+def test_a_put_that_its_dead_sender_gave_up_comes_too_late(clock: ManualClock) -> None:
+    class SlowStore(MemoryStore):
+        waiting: Callable[[], int] | None = None
+
+        def commit(self, *args: Any, **kwargs: Any) -> int:
+            if self.waiting is None:
+                self.waiting = lambda: super(SlowStore, self).commit(*args, **kwargs)
+                raise Temporary("it waits in a queue")
+            return super().commit(*args, **kwargs)
+
+    store = SlowStore(clock)
+    dying, heir = (LeasedKey(store, Alive(host="h1", boot="1"), TTL_S, clock) for _ in range(2))
+    with pytest.raises(Temporary):
+        dying.beat()
+    heir.beat()
+    assert store.waiting
+    with pytest.raises(Conflict):
+        store.waiting()
+    for _ in range(6):
+        clock.time_s += heir.renew_s
+        heir.beat()
+        assert store.get("alive/h1"), "it is not bound to the dead one's lease"
