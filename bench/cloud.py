@@ -42,9 +42,9 @@ class Cloud:
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command(*arguments), env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def log_of(self, vm: str) -> Path:
-        """Where the serial line of a VM's guest is written to first."""
-        return self.directory / "state" / "run" / "h1" / "vm" / vm / "log"
+    def logs(self) -> list[Path]:
+        """The serial logs of all guests, where they are written to first."""
+        return list((self.directory / "state" / "run" / "h1" / "vm").glob("*/log/serial"))
 
 
 @contextmanager
