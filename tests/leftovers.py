@@ -5,12 +5,16 @@ leftover, and runs beside each other leave each other alone. `python -m tests.le
 """
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "uct"
+SCRATCH = ("/tmp/uct-", "/tmp/ucloud-test-", "/tmp/pytest-of-")
 
 
 def base36(number: int) -> str:
@@ -51,5 +55,44 @@ def remove_leftovers() -> None:
         print(f"removed what an earlier run left of the cloud {name}{done.stderr if done.returncode else ''}", file=sys.stderr)
 
 
+def remove_scratch() -> None:
+    """Processes, mounts, control groups and files of tests that made no cloud. Only where no other run is going on."""
+    if any("pytest" in command for _, command in processes()):
+        return
+    for pid, command in processes():
+        if any(sign in f"{working_directory(pid)} {command}" for sign in SCRATCH):
+            os.kill(pid, signal.SIGKILL)
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(SCRATCH)]):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    for top in Path("/sys/fs/cgroup").glob("**/ucloud"):
+        for group, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):  # somebody lives there
+                os.rmdir(group)
+    for directory in Path("/tmp").iterdir():
+        if str(directory).startswith(SCRATCH):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def processes() -> Iterator[tuple[int, str]]:
+    """All but this one and those that it comes from, with their command lines."""
+    own, pid = set(), os.getpid()
+    while pid:
+        own.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(directory.name) not in own:
+                yield int(directory.name), (directory / "cmdline").read_text(errors="replace")
+
+
+def working_directory(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
 if __name__ == "__main__":
     remove_leftovers()
+    remove_scratch()
