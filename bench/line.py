@@ -1,6 +1,7 @@
 """The last line that every benchmark prints: one JSON object, the same for all (`script/bench`, doc/benchmarks.md)."""
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ def finish(
     line["ours"] = rounded(statistics.median(ours))
     if theirs:
         line["theirs"] = rounded(statistics.median(theirs))
-    line |= {"unit": unit, "n": len(ours), "aim": aim, "ok": ok, "detail": dict(detail or {})}
+    line |= {"unit": unit, "n": len(ours), "aim": aim, "ok": ok, "detail": {**(detail or {}), "load_1min": os.getloadavg()[0]}}
     print(json.dumps(line), flush=True)
     sys.exit(0 if ok else 1)
 

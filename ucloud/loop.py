@@ -90,6 +90,7 @@ class Decider:
         self._store, self._view, self._decide, self._clock = store, view, decide, clock
         self._leadership, self._period_s = leadership, period_s
         self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
+        self._wrote_s = 0.0
 
     def step(self) -> float:
         self._view.refresh()
@@ -110,6 +111,8 @@ class Decider:
         """Never on a view that is old, or that lacks what this loop itself has written."""
         view = self._view
         self._written = {key: revision for key, revision in self._written.items() if view.seen(key) < revision}
+        if self._written and self._clock.monotonic_s() - self._wrote_s > MAX_VIEW_AGE_S:
+            view.distrust()  # it never will: what was deleted had not been there, say
         return not self._written and view.age_s <= MAX_VIEW_AGE_S
 
     def _commit_all(self, decisions: Sequence[Decision], lock: tuple[Unchanged, ...]) -> bool:
@@ -144,6 +147,7 @@ class Decider:
         for requirement in requires:
             if isinstance(requirement, NotNewer) and any(key.startswith(requirement.prefix) for key in puts):
                 raised[requirement.prefix] = revision
+        self._wrote_s = self._clock.monotonic_s()
         self._written |= {key: revision for key in (*puts, *deletes) if self._view.watches(key)}
         for decision in batch:
             log.info("%s %s: %s", decision.verb, decision.key, decision.reason)

@@ -195,6 +195,18 @@ def test_it_waits_until_its_own_writes_have_come_back() -> None:
     assert (cloud.asked, len(cloud.store.commits)) == (2, 1)
 
 
+def test_a_write_that_changed_nothing_is_not_waited_for_without_end() -> None:
+    def sweep(facts: Facts, now_s: float) -> list[Decision]:
+        return [decision("vm-a", deletes=["vm/vm-a"])] if cloud.asked == 1 else []
+
+    cloud = Cloud(sweep)
+    cloud.decider.step()
+    for _ in range(3):
+        cloud.clock.pass_s(MAX_VIEW_AGE_S)
+        cloud.decider.step()
+    assert cloud.asked > 1
+
+
 @pytest.mark.parametrize(("lost", "commits"), [("request", 1), ("answer", 1)])
 def test_after_a_lost_answer_it_reads_again_before_it_decides_again(lost: str, commits: int) -> None:
     cloud = Cloud(place_all, vm("vm-a"))
