@@ -10,8 +10,8 @@ MAX_BYTES = 4 << 20
 LONGEST_LINE = 16384
 
 
-def bounded(file: Path) -> RotatingFileHandler:
-    return RotatingFileHandler(file, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", errors="replace")
+def bounded(file: Path, max_bytes: int = MAX_BYTES) -> RotatingFileHandler:
+    return RotatingFileHandler(file, maxBytes=max_bytes, backupCount=1, encoding="utf-8", errors="replace")
 
 
 def pipe_to(file: Path) -> int:

@@ -49,7 +49,7 @@ class Child:
         self.daemon = daemon
         self.pid, self.restarts, self.exit = 0, -1, ""
         self._command, self._stderr = command, stderr
-        self._started_s, self._pause_s = 0.0, FIRST_PAUSE_S
+        self.started_s, self._pause_s = 0.0, FIRST_PAUSE_S
         self._due_s = 0.0
 
     def wait_s(self, now_s: float) -> float:
@@ -70,13 +70,14 @@ class Child:
             ],
             setsid=True,
             setsigmask=[],
+            setsigdef=[signal.SIGPIPE],  # which Python ignores
         )
-        self._started_s = now_s
+        self.started_s = now_s
         self.restarts += 1
         log.info("%s started: process %d", self.daemon.name, self.pid)
 
     def ended(self, exit: str, now_s: float) -> None:
-        if now_s - self._started_s > STEADY_S:
+        if now_s - self.started_s > STEADY_S:
             self._pause_s = FIRST_PAUSE_S
         log.warning("%s ended: process %d, %s", self.daemon.name, self.pid, exit)
         self.pid, self.exit = 0, exit
