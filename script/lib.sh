@@ -33,14 +33,15 @@ need_packages() { # need_packages PACKAGE…
     esac
 }
 
-without_starting_services() { # without_starting_services COMMAND…: Debian's packages would start an etcd of their own
-    local policy=/usr/sbin/policy-rc.d status=0
-    [ -e $policy ] && policy=
-    [ -z "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy; }
-    DEBIAN_FRONTEND=noninteractive "$@" || status=$?
-    [ -z "$policy" ] || rm -f $policy
-    return $status
-}
+without_starting_services() ( # without_starting_services COMMAND…: Debian's packages would start an etcd of their own
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
+    DEBIAN_FRONTEND=noninteractive "$@"
+)
 
 need_venv() { # need_venv [dev]: .venv with this tree installed, and with what tests and linters need
     local extra=${1:-} wanted stamp

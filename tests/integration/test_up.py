@@ -132,6 +132,9 @@ def test_other_settings_are_refused_while_it_runs(running: RunningCloud) -> None
     elsewhere = ucloud("up", "--name", running.name, "--state", f"{running.state_dir}-other")
     assert elsewhere.returncode == 1
     assert str(running.state_dir) in elsewhere.stderr
+    renamed = ucloud("up", "--name", cloud_name("x"), "--state", str(running.state_dir))
+    assert renamed.returncode == 1
+    assert f"holds the state of the cloud {running.name}" in renamed.stderr
 
 
 @pytest.mark.parametrize("name", DAEMONS)

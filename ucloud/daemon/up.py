@@ -14,7 +14,7 @@ from ucloud.base.errors import Conflict, Error, NotFound
 from ucloud.client import Client
 from ucloud.daemon import supervisor
 from ucloud.daemon.bringup import bring_up
-from ucloud.daemon.cloud import DEFAULT_NAME, Cloud, Settings, cloud_at, find_cloud, home
+from ucloud.daemon.cloud import DEFAULT_NAME, Cloud, Settings, cloud_at, find_cloud, home, load_cloud
 from ucloud.daemon.teardown import supervisors_of, tear_down
 
 DEFAULT_PORT = Settings().port
@@ -48,9 +48,14 @@ def up(
 
 def choose(name: str, state: str | None, given: dict[str, Any]) -> Cloud:
     """The cloud that is there, changed as far as `given` says and as it may be changed while it runs; or a new one."""
+    directory = Path(state).resolve() if state else home(name).parent.resolve() / home(name).name
     old = find_cloud(name)
-    default = old.state_dir if old else home(name).parent.resolve() / home(name).name
-    directory = Path(state).resolve() if state else default
+    if old and not state:
+        directory = old.state_dir
+    elif (directory / "cloud.json").exists():  # its link from /var/lib may be lost
+        old = load_cloud(directory / "cloud.json")
+    if old and old.name != name:
+        raise Conflict(f"{directory} holds the state of the cloud {old.name}; give --name {old.name}, or another --state")
     before = old.settings if old else Settings(name=name)
     settings = msgspec.convert(msgspec.to_builtins(before) | given, Settings)
     if old and settings != before and supervisors_of(old):
