@@ -74,11 +74,13 @@ class Cloud:
             host.machine.crash(chance.choice(guests))
         elif kind < 0.4 and guests:
             host.machine.power_off(chance.choice(guests))
-        elif kind < 0.5:
-            host.kill("is killed")
-        elif kind < 0.6:
-            chance.choice(self.controls).kill("is killed")
-        elif kind < 0.66:
+        elif kind < 0.48:
+            self._kill(host)
+        elif kind < 0.54:
+            self._kill(chance.choice(self.controls))
+        elif kind < 0.62:
+            chance.choice(self.controls).stop()
+        elif kind < 0.66 and self.world.happens(self.world.weather.kills):
             host.lose_power()
         elif kind < 0.8:
             host.boot()
@@ -90,6 +92,10 @@ class Cloud:
         elif kind < 0.95:
             self.world.say("etcd", "has a new leader, which gives each lease its whole time again")
             self.store.rearm_leases()
+
+    def _kill(self, node: Node) -> None:
+        if self.world.happens(self.world.weather.kills / 2):
+            node.kill("is killed")
 
     def _toggle(self, host: HostNode) -> None:
         """The operator changes his mind about a host."""

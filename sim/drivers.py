@@ -78,16 +78,17 @@ class Hands:
 
     def do(self, what: str, act: Callable[[], None]) -> None:
         world = self._process.world
+        breakage = world.weather.breakage
         self._process.call(what)
-        if world.happens(FAILS_BEFORE):
+        if world.happens(FAILS_BEFORE * breakage):
             raise Temporary(f"{what} failed")
         act()
-        if world.happens(FAILS_AFTER):
+        if world.happens(FAILS_AFTER * breakage):
             raise Temporary(f"the answer of {what} was lost")
         self._process.call(f"the answer of {what}")
 
     def look(self, what: str) -> None:
-        if self._process.world.happens(LOOK_FAILS):
+        if self._process.world.happens(LOOK_FAILS * self._process.world.weather.breakage):
             raise Temporary(f"{what} failed")
 
 

@@ -1,5 +1,7 @@
 """The machines of the simulated cloud: each builds its daemon from the production loops, and may lose it at any moment."""
 
+import contextlib
+from functools import partial
 from typing import cast
 
 from sim.drivers import Machine, SimHypervisor, SimPool
@@ -7,7 +9,7 @@ from sim.invariants import Invariants
 from sim.process import Process
 from sim.protections import Protections
 from sim.store import Connection
-from sim.world import World
+from sim.world import Killed, World
 from ucloud.driver.pool.contract import Pool
 from ucloud.host.loop import Heartbeat, HostLoop
 from ucloud.model import keys
@@ -18,8 +20,9 @@ from ucloud.store.lock import Leadership
 from ucloud.store.memory import MemoryStore
 
 SCHEDULER_READS = ("vm/", "pool/", "host/", "alive/", "status/", "placement/", "manifest/", "lock/scheduler")
-HOST_TTL_S, CONTROL_TTL_S, POWER_DOWN_S = 6.0, 9.0, 20.0
-RESTARTS_S = (0.1, 2.0, 12.0)  # a supervisor may be quicker than the old lease is to run out, or slower
+HOST_TTL_S, CONTROL_TTL_S, POWER_DOWN_S = 6.0, 4.0, 20.0
+CRASH_LOOP = 0.15
+RESTARTS_S = (0.1, 0.1, 1.0, 8.0)  # a supervisor may be quicker than the old lease is to run out, or slower
 
 
 class Node:
@@ -35,12 +38,14 @@ class Node:
             self.incarnation += 1
             self.world.say(self.name, f"daemon starts ({self.incarnation})")
             self.process = self.build()
+            if self.world.happens(CRASH_LOOP * self.world.weather.kills):
+                self.world.after(2 * self.world.chance.random(), partial(self.kill, "crashes again"))
 
     def build(self) -> Process:
         raise NotImplementedError
 
     def kill(self, how: str) -> None:
-        if self.process:
+        if self.process and self.world.faulty:
             self.world.say(self.name, f"daemon {how}")
             self.process.end()
             self.process = None
@@ -52,10 +57,17 @@ class ControlNode(Node):
         process = Process(self.world, f"{self.name}.{self.incarnation}", self.kill)
         store = Connection(process, self.store, self.invariants, self.off.keeps)
         view = self.off.view(store, SCHEDULER_READS, self.world, lambda: thread.wake())
-        leadership = Leadership(store, "scheduler", process.name, CONTROL_TTL_S, self.world)
-        loop = self.off.decider("scheduler", store, view, decide, self.world, leadership)
+        self._leadership = Leadership(store, "scheduler", process.name, CONTROL_TTL_S, self.world)
+        loop = self.off.decider("scheduler", store, view, decide, self.world, self._leadership)
         thread = process.run(loop)
         return process
+
+    def stop(self) -> None:
+        """In order, as for an upgrade: another leads at once, and may know less."""
+        if self.process and not self.process.threads[0].stepping:
+            with contextlib.suppress(Killed):
+                self._leadership.release()
+            self.kill("stops in order")
 
 
 class HostNode(Node):

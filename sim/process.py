@@ -6,10 +6,10 @@ from sim.world import Killed, Violation, World
 from ucloud.base.errors import Conflict, Temporary
 from ucloud.loop import Loop
 
-KILLED = 0.002  # of all calls
+KILLED = 0.0015  # of all calls
 WAITS = 0.15
 WAITS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 4.0)
-LONG_WAIT, LONG_WAIT_S = 0.0005, 20.0  # a process that stood still: older than any lease and any view may be
+LONG_WAIT, LONG_WAIT_S = 0.001, 16.0  # a process that stood still: older than any lease and any view may be
 
 
 class Process:
@@ -34,13 +34,13 @@ class Process:
         """To be called before and after anything that leaves the process: here time passes, others run, death comes."""
         world = self.world
         if world.faulty and self.alive:
-            chance = world.chance.random()
-            if chance < KILLED:
+            weather = world.weather
+            if world.happens(KILLED * weather.kills):
                 self._kill(f"dies in {what}")
-            elif chance < KILLED + LONG_WAIT:
+            elif world.happens(LONG_WAIT * weather.waits):
                 world.say(self.name, f"stands still for {LONG_WAIT_S:g} s in {what}")
                 world.pass_time(LONG_WAIT_S)
-            elif chance < KILLED + LONG_WAIT + WAITS:
+            elif world.happens(WAITS * weather.waits):
                 world.pass_time(world.chance.choice(WAITS_S))
         if not self.alive:
             raise Killed
@@ -58,10 +58,10 @@ class LoopThread:
         self.loop = loop
         self._process, self._world = process, process.world
         self._turn = 0  # only the latest time that was set counts
-        self._stepping = self._woken = self._deaf = False
+        self.stepping = self._woken = self._deaf = False
 
     def wake(self) -> None:
-        if self._stepping:
+        if self.stepping:
             self._woken = True
         elif not self._deaf:
             self.schedule(self._world.chance.random() * (1.0 if self._world.happens(0.1) else 0.02))
@@ -74,7 +74,7 @@ class LoopThread:
     def _step(self) -> None:
         if not self._process.alive:
             return
-        self._stepping, self._woken, self._deaf = True, False, False
+        self.stepping, self._woken, self._deaf = True, False, False
         try:
             pause_s = self.loop.step()
         except Conflict:
@@ -89,7 +89,7 @@ class LoopThread:
         except Exception as bug:
             raise Violation(f"{self._process.name}: {self.loop.name} has a bug: {bug!r}") from bug
         finally:
-            self._stepping = False
+            self.stepping = False
         if self._process.alive:
             self.schedule(0.001 if self._woken and not self._deaf else pause_s)
 
@@ -111,7 +111,7 @@ class Workers:
             raise Violation(f"{self._process.name} began a second step of {vm} while one is under way")
         self._busy[vm] = None
         chance = self._process.world.chance
-        self._process.world.after(chance.choice((0.001, 0.02, 0.2, 1.0)) * chance.random(), lambda: self._run(vm, work))
+        self._process.world.after(chance.choice((0.001, 0.02, 0.2, 1.0, 4.0)) * chance.random(), lambda: self._run(vm, work))
 
     def _run(self, vm: str, work: Callable[[], None]) -> None:
         if not self._process.alive:

@@ -9,16 +9,18 @@ import msgspec
 
 from sim.invariants import Invariants
 from sim.process import Process
+from sim.world import Killed
 from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.store.contract import Batch, Item, Listing, Watch
 from ucloud.store.memory import MemoryStore
 
 REFUSED = 0.02
-COMMIT_REFUSED, COMMIT_LOST, COMMIT_LATE = 0.02, 0.03, 0.04
+COMMIT_REFUSED, COMMIT_LOST, COMMIT_LATE = 0.02, 0.03, 0.05
+OUTLIVES = 0.5  # of the requests whose sender dies
 LATE_S = (0.2, 1.0, 4.0, 12.0)
-WATCH_BREAKS, WATCH_LAGS, WATCH_SPLITS = 0.005, 0.06, 0.1
-LAGS_S = (0.2, 1.0, 3.0, 14.0)
+WATCH_BREAKS, WATCH_LAGS, WATCH_SPLITS = 0.005, 0.1, 0.1
+LAGS_S = (0.2, 1.0, 3.0, 8.0)
 
 Keep = Callable[[Requirement], bool]
 
@@ -58,32 +60,40 @@ class Connection:
     ) -> int:
         deletes, requires = tuple(deletes), tuple(requires)
         sent = tuple(requirement for requirement in requires if self._keep(requirement))
-        self._process.call("commit")
-        chance = self._world.chance.random() if self._world.faulty else 1.0
 
         def happen() -> int:
             revision = self._store.commit(puts, deletes, sent, lease)
             self._invariants.committed(self._process.name, puts, deletes, requires)
             return revision
 
-        if chance < COMMIT_REFUSED:
+        try:
+            self._process.call("commit")
+        except Killed:
+            if self._world.happens(OUTLIVES):
+                self._happen_later(happen)
+            raise
+        losses = self._world.weather.losses
+        if self._world.happens(COMMIT_REFUSED * losses):
             raise Temporary("the store refused", 0.5)
-        if chance < COMMIT_REFUSED + COMMIT_LATE:
-            self._world.after(self._world.chance.choice(LATE_S), lambda: self._happen_late(happen))
+        if self._world.happens(COMMIT_LATE * losses):
+            self._happen_later(happen)
             raise Temporary("the store did not answer in time", 0.5)
         revision = happen()
         if self._world.tracing:
             self._world.say(self._process.name, f"commit {describe(puts, deletes, requires)} @{revision}")
-        if chance < COMMIT_REFUSED + COMMIT_LATE + COMMIT_LOST:
+        if self._world.happens(COMMIT_LOST * losses):
             raise Temporary("the store's answer was lost", 0.5)
         self._process.call("the answer of a commit")
         return revision
 
-    def _happen_late(self, happen: Callable[[], int]) -> None:
-        try:
-            self._world.say(self._process.name, f"a commit that was given up happens now: @{happen()}")
-        except (Conflict, NotFound) as error:
-            self._world.say(self._process.name, f"a commit that was given up fails: {error.message}")
+    def _happen_later(self, happen: Callable[[], int]) -> None:
+        def arrive() -> None:
+            try:
+                self._world.say(self._process.name, f"a commit that was given up happens now: @{happen()}")
+            except (Conflict, NotFound) as error:
+                self._world.say(self._process.name, f"a commit that was given up fails: {error.message}")
+
+        self._world.after(self._world.chance.choice(LATE_S), arrive)
 
     def grant(self, ttl_s: float) -> int:
         self._process.call("grant")
@@ -109,7 +119,7 @@ class Connection:
         self._process.call(what)
 
     def _answer(self, what: str) -> None:
-        if self._world.happens(REFUSED):
+        if self._world.happens(REFUSED * self._world.weather.losses):
             raise Temporary(f"the answer to {what} was lost", 0.5)
         self._process.call(what)
 
@@ -123,11 +133,11 @@ class LaggingWatch:
         self._until_s: dict[str, float] = {}
 
     def poll(self) -> Sequence[Batch]:
-        if self._world.happens(WATCH_BREAKS):
+        if self._world.happens(WATCH_BREAKS * self._world.weather.lags):
             raise Temporary("the watch broke", 0.2)
         for batch in self._watch.poll():
             self._waiting.setdefault(batch.prefix, []).append(batch)
-            if self._world.happens(WATCH_LAGS):
+            if self._world.happens(WATCH_LAGS * self._world.weather.lags):
                 self._lag(batch.prefix, self._world.chance.choice(LAGS_S))
         arrived: list[Batch] = []
         for prefix in list(self._waiting):

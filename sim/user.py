@@ -20,7 +20,8 @@ from ucloud.store.contract import Store
 
 IMAGE, POOL, DISK_MIB = "image-1", "default", 10
 MAX_VMS = 9
-MEMORY_MIB = (128, 256, 256, 384, 512)
+MEMORY_MIB = (128, 256, 384, 512)
+REGRETS, REGRETS_S = 0.3, (0.02, 0.1, 0.5, 2.0)  # creates that are undone soon
 VERBS = ("stop", "stop", "start", "start", "start", "reboot", "reset")
 
 
@@ -34,15 +35,17 @@ class User:
 
     def act(self) -> None:
         chance = self._world.chance
+        if len(self._ids) < MAX_VMS and chance.random() < 0.4:
+            for _ in range(chance.choice((1, 1, 3))):
+                self._try(self._create)
+        elif self._ids and chance.random() < 0.3:
+            self._try(lambda: self._delete(chance.choice(self._ids)))
+        elif self._ids:
+            self._try(self._command)
+
+    def _try(self, act: Callable[[], None]) -> None:
         try:
-            if len(self._ids) < MAX_VMS and chance.random() < 0.4:
-                self._create()
-            elif self._ids and chance.random() < 0.3:
-                self._change("delete", self._delete)
-            elif self._ids:
-                verb = chance.choice(VERBS)
-                force = verb == "stop" and chance.random() < 0.3
-                self._change(verb, lambda vm: CHANGES[verb](vm.record, self._is_off(vm), force))
+            act()
         except (Conflict, Temporary) as error:
             self._world.say("user", f"is told: {error.message}")
 
@@ -55,7 +58,7 @@ class User:
         assert image
         vm = Vm(
             id=id,
-            name=f"web-{chance.randrange(12)}",
+            name=f"web-{chance.randrange(30)}",
             image=IMAGE,
             pool=POOL,
             cpus=64 if chance.random() < 0.03 else 1,
@@ -67,16 +70,23 @@ class User:
         puts = {vm.key: encode(vm)} | {path: encode(Unique(path=path, owner=id)) for path in claims}
         requires: list[Requirement] = [absent(vm.key), unchanged(image), *map(absent, claims)]
         self._world.say("user", f"creates {id} with {vm.memory_mib} MiB")
+        if chance.random() < REGRETS:
+            self._world.after(chance.choice(REGRETS_S), lambda: self._try(lambda: self._delete(id)))
         self._store.commit(puts, (), requires)
 
-    def _delete(self, vm: Fact[Vm]) -> dict[str, object]:
-        return {"deleted_at": timestamp(self._world.now_s())}
+    def _delete(self, id: str) -> None:
+        self._change(id, "delete", lambda _: {"deleted_at": timestamp(self._world.now_s())})
 
-    def _change(self, verb: str, change: Callable[[Fact[Vm]], dict[str, object]]) -> None:
-        id = self._world.chance.choice(self._ids)
+    def _command(self) -> None:
+        chance = self._world.chance
+        verb = chance.choice(VERBS)
+        force = verb == "stop" and chance.random() < 0.3
+        self._change(chance.choice(self._ids), verb, lambda vm: CHANGES[verb](vm.record, self._is_off(vm), force))
+
+    def _change(self, id: str, verb: str, change: Callable[[Fact[Vm]], dict[str, object]]) -> None:
         vm = self._source.get(Vm, Vm.at(id))
         if vm is None or vm.record.deleted_at:
-            self._ids.remove(id)
+            self._ids = [other for other in self._ids if other != id]
             return
         self._world.say("user", f"{verb} {id}")
         if changes := change(vm):

@@ -20,11 +20,19 @@ class Killed(BaseException):
     """The process died here, in the middle of whatever it was doing."""
 
 
+class Weather:
+    """How much of each kind of fault a history gets: none of some and a lot of others meets more than a little of all."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.kills, self.waits, self.losses, self.lags, self.breakage = (chance.choice((0.0, 0.3, 1.0, 3.0)) for _ in range(5))
+
+
 class World:
     """`faulty`: whether calls may fail and processes may die. `lines`: the trace, kept only when `tracing`."""
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.chance = random.Random(seed)
+        self.weather = Weather(self.chance)
         self.faulty = True
         self.tracing = tracing
         self.lines: list[str] = []
