@@ -19,7 +19,7 @@ from ucloud.store.view import View
 NOW_S = 1_800_000_000.0
 NOW = "2027-01-15T08:00:00.000Z"
 EARLIER = "2026-12-24T18:00:00.000Z"
-PREFIXES = ("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "lock/")
+PREFIXES = ("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "lock/", "idempotency/")
 
 
 class HandClock:

@@ -7,11 +7,10 @@ from flask import Blueprint, Response, jsonify
 from ucloud.api import capacity
 from ucloud.api.body import Fields, json_body, query
 from ucloud.api.page import page
-from ucloud.api.records import Wish, commit, found
+from ucloud.api.records import Wish, commit_new, found
 from ucloud.api.services import services
 from ucloud.api.vm import MAX_MEMORY_MIB
 from ucloud.base.errors import Conflict
-from ucloud.base.ids import new_id
 from ucloud.model import keys
 from ucloud.model.decision import absent
 from ucloud.model.host import Alive, Host
@@ -31,18 +30,17 @@ def create_host() -> tuple[Response, int]:
     memory_mib = fields.integer("memory_mib", 1, MAX_MEMORY_MIB, default=0)
     fields.done()
 
-    def make() -> Wish:
+    def make(id: str) -> Wish:
         unique_name = keys.unique("host", name)
         if services().store.get(unique_name):
             raise Conflict(f"there is a host named {name} already", {"name": "taken"})
-        id = new_id("host", services().clock.now_s())
         host = Host(id=id, name=name, cpus=cpus, memory_mib=memory_mib, created=services().now())
-        wish = Wish(id, requires=[absent(host.key)])
+        wish = Wish(requires=[absent(host.key)])
         wish.put(host)
         wish.claim(unique_name, id)
         return wish
 
-    host = found(Host, "host", commit("create", make).resource)
+    host = found(Host, "host", commit_new("create", "host", make).resource)
     with services().view.reading() as view:
         return jsonify(host=show(host, view, capacity.Taken())), 201
 

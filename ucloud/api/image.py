@@ -10,10 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 from ucloud.api import action
 from ucloud.api.body import Fields, json_body, query
 from ucloud.api.page import page
-from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, found, fresh, get
+from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, commit_new, find, found, fresh, get
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid, NotFound
-from ucloud.base.ids import new_id
 from ucloud.model import keys
 from ucloud.model.decision import absent, empty, unchanged
 from ucloud.model.image import Image, ImageState, Pool
@@ -32,16 +31,16 @@ def create_image() -> tuple[Response, int]:
     name, size, sha256 = fields.name(), fields.integer("bytes", 1, MAX_BYTES), fields.sha256()
     pool = fields.text("pool", default="")
     fields.done()
-    return _answer(commit("upload", lambda: _new_image(name, size, sha256, pool))), 201
+    return _answer(commit_new("upload", "image", lambda id: _new_image(id, name, size, sha256, pool))), 201
 
 
-def _new_image(name: str, size: int, sha256: str, pool: str) -> Wish:
+def _new_image(id: str, name: str, size: int, sha256: str, pool: str) -> Wish:
     unique_name = keys.unique("image", PROJECT, name)
     if services().store.get(unique_name):
         raise Conflict(f"there is an image named {name} already", {"name": "taken"})
     chosen = _pool(pool)
     image = Image(
-        id=new_id("image", services().clock.now_s()),
+        id=id,
         name=name,
         project=PROJECT,
         pool=chosen.record.name,
@@ -49,7 +48,7 @@ def _new_image(name: str, size: int, sha256: str, pool: str) -> Wish:
         sha256=sha256,
         created=services().now(),
     )
-    wish = Wish(image.id, requires=[absent(image.key), unchanged(chosen)])
+    wish = Wish(requires=[absent(image.key), unchanged(chosen)])
     wish.put(image)
     wish.claim(unique_name, image.id)
     return wish
@@ -87,11 +86,11 @@ def put_data(reference: str) -> tuple[Response, int]:
         except NotFound:
             driver.remove_image(image.id)  # it was deleted while it was uploaded
             raise
-        wish = Wish(image.id, requires=[unchanged(fact), absent(ImageState.at(image.id))])
+        wish = Wish(requires=[unchanged(fact), absent(ImageState.at(image.id))])
         wish.put(msgspec.structs.replace(fact.record, uploaded_at=services().now()), fact.unknown)
         return wish
 
-    return _answer(commit("upload", make)), 202
+    return _answer(commit("upload", image.id, make)), 202
 
 
 def _uploadable(reference: str) -> Fact[Image]:
@@ -129,19 +128,20 @@ def get_image(reference: str) -> Response:
 @routes.delete("/v1/images/<reference>")
 def delete_image(reference: str) -> tuple[Response, int]:
     query()
+    id = find("image", reference, PROJECT)
 
     def make() -> Wish:
-        image = _found(reference)
+        image = _found(id)
         if image.record.deleted_at:
-            return Wish(image.record.id, revision=image.revision)
+            return Wish(revision=image.revision)
         used_by = keys.used_by("image", image.record.id)
         if users := _users(used_by):
             raise Conflict(f"the image {image.record.name} is used by {', '.join(users)}", {"used_by": users})
-        wish = Wish(image.record.id, requires=[unchanged(image), empty(used_by)])
+        wish = Wish(requires=[unchanged(image), empty(used_by)])
         wish.put(msgspec.structs.replace(image.record, deleted_at=services().now()), image.unknown)
         return wish
 
-    return _answer(commit("delete", make)), 202
+    return _answer(commit("delete", id, make)), 202
 
 
 def _users(prefix: str) -> list[str]:

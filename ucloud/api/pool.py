@@ -29,11 +29,11 @@ def create_pool() -> tuple[Response, int]:
         pool = Pool(name=name, path=path, created=services().now())
         if services().store.get(pool.key):
             raise Conflict(f"there is a pool named {name} already", {"name": "taken"})
-        wish = Wish(name, requires=[absent(pool.key)])
+        wish = Wish(requires=[absent(pool.key)])
         wish.put(pool)
         return wish
 
-    return jsonify(pool=show(_found(commit("create", make).resource))), 201
+    return jsonify(pool=show(_found(commit("create", name, make).resource))), 201
 
 
 @routes.get("/v1/pools")

@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol, TypeVar
 from flask import request
 
 from ucloud.api.services import services
+from ucloud.base.clock import parse_timestamp
 from ucloud.base.errors import Conflict, Invalid, NotFound
-from ucloud.base.ids import is_id, is_name
+from ucloud.base.ids import is_id, is_name, new_id
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Idempotency, Unique
 from ucloud.model.decision import Requirement, absent
@@ -85,7 +86,6 @@ class Outcome(NamedTuple):
 class Wish:
     """A transaction to be. No puts: nothing is to be done, the resource stands at `revision` already."""
 
-    resource: str
     puts: dict[str, bytes] = field(default_factory=dict)
     requires: list[Requirement] = field(default_factory=list)
     revision: int = 0
@@ -99,19 +99,34 @@ class Wish:
         self.requires.append(absent(path))
 
 
-def commit(verb: str, make: Callable[[], Wish]) -> Outcome:
-    """Commit what `make` wishes. It looks at the store each time anew, and raises if its wish makes no sense any more."""
+def commit(verb: str, resource: str, make: Callable[[], Wish]) -> Outcome:
+    """Commit what `make` wishes for `resource`. It looks at the store each time anew, and raises if its wish makes no sense
+    any more."""
+    return _commit(verb, lambda created: resource, lambda id: make(), _repeatable())
+
+
+def commit_new(verb: str, kind: str, make: Callable[[str], Wish]) -> Outcome:
+    """The same for a resource that is yet to be made; `make` gets its id."""
     repeatable = _repeatable()
+    if repeatable:
+        return _commit(verb, lambda created: repeatable.id(kind, created), make, repeatable)
+    id = new_id(kind, services().clock.now_s())
+    return _commit(verb, lambda created: id, make, None)
+
+
+def _commit(verb: str, id: Callable[[str], str], make: Callable[[str], Wish], repeatable: "Repeatable | None") -> Outcome:
+    """`id` answers the resource's id, by when the request was carried out first."""
     for _ in range(TRIES):
-        if repeatable and (earlier := repeatable.outcome()):
-            return earlier
-        wish = make()
+        if repeatable and (earlier := repeatable.earlier()):
+            return Outcome(id(earlier.record.created), verb, earlier.revision)
+        resource = id(repeatable.created if repeatable else "")
+        wish = make(resource)
         if not wish.puts:
-            return Outcome(wish.resource, verb, wish.revision)
+            return Outcome(resource, verb, wish.revision)
         if repeatable:
-            repeatable.remember(wish, verb)
+            repeatable.remember(wish)
         try:
-            return Outcome(wish.resource, verb, services().store.commit(wish.puts, (), wish.requires))
+            return Outcome(resource, verb, services().store.commit(wish.puts, (), wish.requires))
         except Conflict:
             continue
     raise Conflict("others keep changing what this rests on; try again")
@@ -119,23 +134,30 @@ def commit(verb: str, make: Callable[[], Wish]) -> Outcome:
 
 @dataclass(frozen=True)
 class Repeatable:
-    """A request with an Idempotency-Key. The revision of its record is that of the request's own transaction."""
+    """A request with an Idempotency-Key. The revision of its record is that of the request's own transaction.
+
+    The record outlives what the request made, so it does not name it: the id of a new resource follows from the key and the
+    time, and a resource that was there before is named by the repeated request itself.
+    """
 
     key: str
     name: str
     body: str
+    created: str
 
-    def outcome(self) -> Outcome | None:
+    def id(self, kind: str, created: str) -> str:
+        digest = hashlib.sha256(self.key.encode()).digest()
+        return new_id(kind, parse_timestamp(created), lambda bits: int.from_bytes(digest) >> (256 - bits))
+
+    def earlier(self) -> Fact[Idempotency] | None:
+        """What stands there of the same request. Raises Conflict where the key was used for another one."""
         done = get(Idempotency, self.key)
-        if done is None:
-            return None
-        if done.record.body != self.body:
+        if done and done.record.body != self.body:
             raise Conflict("this Idempotency-Key was used for another request")
-        return Outcome(done.record.resource, done.record.action, done.revision)
+        return done
 
-    def remember(self, wish: Wish, verb: str) -> None:
-        now = services().now()
-        wish.put(Idempotency(project=PROJECT, name=self.name, body=self.body, resource=wish.resource, action=verb, created=now))
+    def remember(self, wish: Wish) -> None:
+        wish.put(Idempotency(project=PROJECT, name=self.name, body=self.body, created=self.created))
         wish.requires.append(absent(self.key))
 
 
@@ -146,4 +168,5 @@ def _repeatable() -> Repeatable | None:
     if not IDEMPOTENCY_KEY.fullmatch(name):
         raise Invalid("Idempotency-Key: must be 1 to 128 of A-Z, a-z, 0-9, ., _, : and -")
     parts: Sequence[bytes] = (request.method.encode(), request.full_path.encode(), request.get_data(cache=True))
-    return Repeatable(Idempotency.at(PROJECT, name), name, hashlib.sha256(b"\0".join(parts)).hexdigest())
+    body = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return Repeatable(Idempotency.at(PROJECT, name), name, body, services().now())

@@ -10,10 +10,9 @@ from ucloud.api import action, capacity, phase, vmlog
 from ucloud.api.body import Fields, are_labels, json_body, query
 from ucloud.api.image import ready_image
 from ucloud.api.page import page
-from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, find, found, fresh, get
+from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, commit_new, find, found, fresh, get
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid
-from ucloud.base.ids import new_id
 from ucloud.model import keys
 from ucloud.model.decision import absent, unchanged
 from ucloud.model.image import Image
@@ -42,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
 @routes.post("/v1/vms")
 def create_vm() -> tuple[Response, int]:
     wanted = _wanted()
-    return _accepted(commit("create", lambda: _new_vm(wanted)))
+    return _accepted(commit_new("create", "vm", lambda id: _new_vm(id, wanted)))
 
 
 def _wanted() -> Wanted:
@@ -59,7 +58,7 @@ def _wanted() -> Wanted:
     return wanted
 
 
-def _new_vm(wanted: Wanted) -> Wish:
+def _new_vm(id: str, wanted: Wanted) -> Wish:
     """Name, image and record stand or fall together: one transaction."""
     unique_name = keys.unique("vm", PROJECT, wanted.name)
     if services().store.get(unique_name):
@@ -71,7 +70,7 @@ def _new_vm(wanted: Wanted) -> Wish:
         )
     capacity.refuse_too_large(wanted.cpus, wanted.memory_mib)
     vm = Vm(
-        id=new_id("vm", services().clock.now_s()),
+        id=id,
         name=wanted.name,
         project=PROJECT,
         image=image.record.id,
@@ -82,7 +81,7 @@ def _new_vm(wanted: Wanted) -> Wish:
         labels=wanted.labels,
         created=services().now(),
     )
-    wish = Wish(vm.id)
+    wish = Wish()
     wish.put(vm)
     wish.requires += [absent(vm.key), unchanged(image)]
     wish.claim(unique_name, vm.id)
@@ -121,14 +120,15 @@ def get_vm(reference: str) -> Response:
 @routes.delete("/v1/vms/<reference>")
 def delete_vm(reference: str) -> tuple[Response, int]:
     query()
+    id = find("vm", reference, PROJECT)
 
     def make() -> Wish:
-        vm = _found(reference)
+        vm = _found(id)
         if vm.record.deleted_at:
-            return Wish(vm.record.id, revision=vm.revision)
+            return Wish(revision=vm.revision)
         return _change(vm, deleted_at=services().now())
 
-    return _accepted(commit("delete", make))
+    return _accepted(commit("delete", id, make))
 
 
 @routes.post("/v1/vms/<reference>/actions/<verb>")
@@ -147,9 +147,9 @@ def act_on_vm(reference: str, verb: str) -> tuple[Response, int]:
         if vm.record.deleted_at:
             raise Conflict("the VM is being deleted")
         changed = change(vm.record, _is_off(vm), force)
-        return _change(vm, **changed) if changed else Wish(id, revision=vm.revision)
+        return _change(vm, **changed) if changed else Wish(revision=vm.revision)
 
-    return _accepted(commit(verb, make))
+    return _accepted(commit(verb, id, make))
 
 
 def _start(vm: Vm, is_off: bool, _: bool) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _is_off(vm: Fact[Vm]) -> bool:
 
 
 def _change(vm: Fact[Vm], **changes: Any) -> Wish:
-    wish = Wish(vm.record.id, requires=[unchanged(vm)])
+    wish = Wish(requires=[unchanged(vm)])
     wish.put(msgspec.structs.replace(vm.record, **changes), vm.unknown)
     return wish
 

@@ -1,33 +1,54 @@
 """The control daemon: the loops that decide. Several may run; of each loop one leads, the others stand by."""
 
 import threading
+from collections.abc import Callable
 
 from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
 from ucloud.daemon import drivers
 from ucloud.daemon.process import open_store, process_name, stop_on_signals
+from ucloud.idempotency import decide as idempotency
 from ucloud.image.loop import ImageLoop
-from ucloud.loop import Decider, run_all
+from ucloud.loop import Decider, Loop, run_all
 from ucloud.scheduler.decide import decide as schedule
+from ucloud.store.contract import Store
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
-SCHEDULER_READS = ("vm/", "pool/", "host/", "alive/", "status/", "placement/", "manifest/", "lock/scheduler")
-IMAGE_READS = ("image/", "imagestate/", "pool/", "use/image/", "lock/image")
+Make = Callable[[Store, View, SystemClock, Leadership], Loop]
+
+
+def scheduler(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+    return Decider("scheduler", store, view, schedule, clock, leadership)
+
+
+def images(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+    return ImageLoop(store, view, drivers.pool, clock, leadership)
+
+
+def sweeper(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+    return Decider("idempotency", store, view, idempotency.decide, clock, leadership, idempotency.PERIOD_S)
+
+
+LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; with the prefixes that it reads
+    "scheduler": (scheduler, ("vm/", "pool/", "host/", "alive/", "status/", "placement/", "manifest/")),
+    "image": (images, ("image/", "imagestate/", "pool/", "use/image/")),
+    "idempotency": (sweeper, ("idempotency/",)),
+}
 
 
 def main(config: Config) -> None:
     """Run until SIGTERM."""
-    stop, scheduler_woken, image_woken = stop_on_signals(), threading.Event(), threading.Event()
-    clock, store = SystemClock(), open_store(config)
-    owner, ttl_s = process_name("control"), config.control.ttl_s
-    leaderships = [Leadership(store, name, owner, ttl_s, clock) for name in ("scheduler", "image")]
-    scheduler_view = View(store, SCHEDULER_READS, clock, scheduler_woken.set)
-    image_view = View(store, IMAGE_READS, clock, image_woken.set)
-    scheduler = Decider("scheduler", store, scheduler_view, schedule, clock, leaderships[0])
-    images = ImageLoop(store, image_view, drivers.pool, clock, leaderships[1])
+    stop, clock, store = stop_on_signals(), SystemClock(), open_store(config)
+    loops, leaderships = [], []
+    for name, (make, prefixes) in LOOPS.items():
+        woken = threading.Event()
+        view = View(store, (*prefixes, f"lock/{name}"), clock, woken.set)
+        leadership = Leadership(store, name, process_name("control"), config.control.ttl_s, clock)
+        loops.append((make(store, view, clock, leadership), woken))
+        leaderships.append(leadership)
     try:
-        run_all([(scheduler, scheduler_woken), (images, image_woken)], stop)
+        run_all(loops, stop)
         for leadership in leaderships:
             leadership.release()
     finally:

@@ -26,7 +26,7 @@ from ucloud.model.vm import Manifest, PoolRef, Status
 from ucloud.store.contract import Store
 from ucloud.store.lease import LeasedKey
 from ucloud.store.view import View
-from ucloud.vm import wanted
+from ucloud.host import wanted
 
 log = logging.getLogger("ucloud.host")
 

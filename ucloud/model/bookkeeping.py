@@ -18,18 +18,16 @@ class Unique(Record, frozen=True, kw_only=True):
 
 
 class Idempotency(Record, frozen=True, kw_only=True):
-    """The answer to a request that carried an Idempotency-Key, written in that request's own transaction.
+    """A request that carried an Idempotency-Key was carried out; written in that request's own transaction.
 
-    body: SHA-256 of method, path and body. A repeated request gets `status` and the answer for `resource` and `action`
-    again; one with another body a conflict. Swept after 24 h.
+    body: SHA-256 of method, path and body. A repeated request gets the same answer, one with another body a conflict. It
+    names no resource, so that nothing is left of one that was deleted (see `ucloud.api.records`). Swept after 24 h.
     """
 
     prefix: ClassVar[str] = "idempotency/"
     project: str
     name: str
     body: str
-    resource: str
-    action: str
     created: str
 
     @property

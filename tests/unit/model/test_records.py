@@ -32,7 +32,7 @@ RECORDS: list[tuple[str, Record]] = [
     ("lock/scheduler", Lock(loop="scheduler", owner="me")),
     (
         "idempotency/default/k",
-        Idempotency(project="default", name="k", body="0", resource="vm-a", action="a", created=EARLIER),
+        Idempotency(project="default", name="k", body="0", created=EARLIER),
     ),
 ]
 

@@ -1,0 +1,113 @@
+"""Images for real guests, and a way to look for every trace that a VM may leave on this machine."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import RunningCloud
+from tests.contract.hypervisors import PROGRAMS
+from ucloud.base.clock import SystemClock
+from ucloud.client import Client
+from ucloud.store.etcd import EtcdStore
+
+TREE = Path(__file__).parents[2]
+DEADLINE_S = 300
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """The first true answer of `condition`."""
+    until_s = time.monotonic() + DEADLINE_S
+    while not (answer := condition()):
+        assert time.monotonic() < until_s, f"waited {DEADLINE_S} s in vain for: {what}"
+        time.sleep(0.1)
+    return answer
+
+
+@pytest.fixture(scope="session")
+def api(cloud: RunningCloud) -> Iterator[Client]:
+    with cloud.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def store(cloud: RunningCloud) -> Iterator[EtcdStore]:
+    etcd = EtcdStore(cloud.status()["etcd"]["endpoints"], SystemClock())
+    yield etcd
+    etcd.close()
+
+
+def upload(api: Client, name: str, file: Path) -> str:
+    _, action = api.upload_image(name, file)
+    assert api.wait(action, DEADLINE_S)["state"] == "success"
+    return name
+
+
+@pytest.fixture(scope="session")
+def obedient(api: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Greets on the serial line within a second, sleeps, powers off when asked. No operating system."""
+    file = tmp_path_factory.mktemp("obedient") / "disk.raw"
+    file.write_bytes(PROGRAMS["obedient"].ljust(1 << 20, b"\0"))
+    return upload(api, "obedient", file)
+
+
+@pytest.fixture(scope="session")
+def tiny(api: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("tiny") / "tiny.qcow2"
+    subprocess.run([TREE / "script" / "tiny-image", file], check=True, stdin=subprocess.DEVNULL)
+    return upload(api, "tiny", file)
+
+
+class Traces:
+    """Everything on this machine and in the store that names an id."""
+
+    def __init__(self, cloud: RunningCloud, store: EtcdStore) -> None:
+        self._cloud, self._store = cloud, store
+
+    def of(self, vm: str) -> list[str]:
+        return [*self.records(vm), *self.processes(vm), *self.files(vm), *self.mounts(vm), *self.links(vm)]
+
+    def records(self, vm: str) -> list[str]:
+        items = self._store.list("").items
+        return [item.key for item in items if vm in item.key or vm.encode() in item.value]
+
+    def processes(self, vm: str) -> list[str]:
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = file.read_bytes()
+            except OSError:
+                continue  # it ended meanwhile
+            if vm.encode() in command and b"qemu" in command:
+                found.append(f"process {file.parent.name}")
+        return found
+
+    def files(self, vm: str) -> list[str]:
+        roots = [self._cloud.state_dir, Path("/sys/fs/cgroup")]
+        paths = (path for root in roots for path in root.rglob(f"*{vm}*") if path.name != "cloud.json")
+        return [str(path) for path in paths]
+
+    def mounts(self, vm: str) -> list[str]:
+        return [line for line in Path("/proc/mounts").read_text().splitlines() if vm in line]
+
+    def links(self, vm: str) -> list[str]:
+        namespace = f"{self._cloud.name}-h1"
+        shown = subprocess.run(["ip", "-n", namespace, "-o", "link"], capture_output=True, text=True, check=True).stdout
+        return [line for line in shown.splitlines() if vm[-8:] in line]
+
+
+@pytest.fixture(scope="session")
+def traces(cloud: RunningCloud, store: EtcdStore) -> Traces:
+    return Traces(cloud, store)
+
+
+@pytest.fixture
+def clean(api: Client) -> Iterator[None]:
+    """Whatever a test leaves is deleted."""
+    yield
+    for vm in list(api.vms()):
+        api.delete_vm(vm["id"])
+    wait_for(lambda: not list(api.vms()), "all VMs deleted")
