@@ -33,7 +33,7 @@ def ucloud(*arguments: str, timeout_s: float = 300) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False)
 
 
-def test_clouds() -> Iterator[str]:
+def clouds_of_tests() -> Iterator[str]:
     states = Path("/var/lib").glob(f"ucloud-{PREFIX}*")
     spaces = Path("/run/netns").glob(f"{PREFIX}*-*")
     runs = Path("/run").glob(f"ucloud-{PREFIX}*")
@@ -50,7 +50,7 @@ def is_abandoned(name: str) -> bool:
 
 
 def remove_leftovers() -> None:
-    for name in filter(is_abandoned, test_clouds()):
+    for name in filter(is_abandoned, clouds_of_tests()):
         done = ucloud("down", "--wipe", "--name", name)
         print(f"removed what an earlier run left of the cloud {name}{done.stderr if done.returncode else ''}", file=sys.stderr)
 
