@@ -82,7 +82,7 @@ def test_tiny_from_create_to_delete(cloud: RunningCloud, api: Client, traces: Tr
     wait_for(lambda: f"ucloud-boots={show(cloud, 'a')['boots']}" in log_of(api, "a"), "the guest to know its boot")
     run(cloud, "vm", "delete", "a")
     assert traces.of(vm["id"]) == []
-    assert "not_found" in run(cloud, "vm", "show", "a", returns=1) or "no VM" in run(cloud, "vm", "show", "a", returns=1)
+    assert "there is no vm 'a'" in run(cloud, "vm", "show", "a", returns=1)
 
 
 def test_a_guest_that_powers_itself_off_stays_off(cloud: RunningCloud, api: Client, traces: Traces, tiny: str) -> None:
