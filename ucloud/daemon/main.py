@@ -4,7 +4,9 @@ Daemons are imported only when one is run: the command line starts fast, and a d
 libraries.
 """
 
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 
@@ -13,6 +15,7 @@ import click
 from ucloud.base import config, log
 from ucloud.base.errors import Error
 
+BUG = 70  # sysexits.h: EX_SOFTWARE
 DAEMONS = {"api": "ucloud.daemon.api", "control": "ucloud.daemon.control", "host": "ucloud.daemon.host"}
 
 
@@ -69,6 +72,9 @@ def run_daemon() -> int:
     except Error as error:
         print(f"ucloud: {error.message}", file=sys.stderr)
         return 1
+    except Exception:
+        traceback.print_exc()
+        os._exit(BUG)  # at once: a worker that hangs must not keep a broken daemon half alive
     return 0
 
 
