@@ -53,8 +53,8 @@ class Cloud:
             node.start()
         for host in self.hosts:
             host.machine.pool.preload(IMAGE)
-        self._often(0.7, self.user.act)
-        self._often(0.9, self._trouble)
+        self._often(0.6, self.user.act)
+        self._often(0.8, self._trouble)
 
     def _often(self, mean_s: float, act: Callable[[], None]) -> None:
         """Until the world is healed."""
@@ -74,9 +74,9 @@ class Cloud:
             host.machine.crash(chance.choice(guests))
         elif kind < 0.4 and guests:
             host.machine.power_off(chance.choice(guests))
-        elif kind < 0.48:
+        elif kind < 0.46:
             self._kill(host)
-        elif kind < 0.54:
+        elif kind < 0.50:
             self._kill(chance.choice(self.controls))
         elif kind < 0.62:
             chance.choice(self.controls).stop()

@@ -6,7 +6,8 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
     3  nothing is made for a VM before its host's status says `starting`, of that epoch and boot
     4  a guest is started again for the same epoch and boot only after it crashed or its host lost power
     5  a disk is removed only from a deleted VM without a guest; a VM's record only when it is deleted
-    6  every key has one writer, who compares and reads no more than DESIGN §2 says
+    6  every key has one writer, who compares and reads no more than DESIGN §2 says; of schedulers only the leader writes
+    7  nobody decides against what it has written itself: an answer lost is not a no (checked by sim.store.Connection)
 """
 
 from collections.abc import Iterable, Mapping

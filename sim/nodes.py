@@ -10,6 +10,7 @@ from sim.process import Process
 from sim.protections import Protections
 from sim.store import Connection
 from sim.world import Killed, World
+from ucloud.daemon.control import LOOPS
 from ucloud.driver.pool.contract import Pool
 from ucloud.host.loop import Heartbeat, HostLoop
 from ucloud.model import keys
@@ -19,7 +20,7 @@ from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership
 from ucloud.store.memory import MemoryStore
 
-SCHEDULER_READS = ("vm/", "pool/", "host/", "alive/", "status/", "placement/", "manifest/", "lock/scheduler")
+READS = (*LOOPS["scheduler"][1], "lock/scheduler")
 HOST_TTL_S, CONTROL_TTL_S, POWER_DOWN_S = 6.0, 4.0, 20.0
 CRASH_LOOP = 0.15
 RESTARTS_S = (0.1, 0.1, 1.0, 8.0)  # a supervisor may be quicker than the old lease is to run out, or slower
@@ -56,7 +57,7 @@ class ControlNode(Node):
     def build(self) -> Process:
         process = Process(self.world, f"{self.name}.{self.incarnation}", self.kill)
         store = Connection(process, self.store, self.invariants, self.off.keeps)
-        view = self.off.view(store, SCHEDULER_READS, self.world, lambda: thread.wake())
+        view = self.off.view(store, READS, self.world, lambda: thread.wake())
         self._leadership = Leadership(store, "scheduler", process.name, CONTROL_TTL_S, self.world)
         loop = self.off.decider("scheduler", store, view, decide, self.world, self._leadership)
         thread = process.run(loop)

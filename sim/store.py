@@ -9,7 +9,7 @@ import msgspec
 
 from sim.invariants import Invariants
 from sim.process import Process
-from sim.world import Killed
+from sim.world import Killed, Violation
 from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.store.contract import Batch, Item, Listing, Watch
@@ -31,6 +31,7 @@ class Connection:
     def __init__(self, process: Process, store: MemoryStore, invariants: Invariants, keep: Keep = lambda _: True) -> None:
         self._process, self._world, self._store = process, process.world, store
         self._invariants, self._keep = invariants, keep
+        self._written: dict[str, int] = {}
 
     def list(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Listing:
         self._ask("list", prefix)
@@ -78,13 +79,29 @@ class Connection:
         if self._world.happens(COMMIT_LATE * losses):
             self._happen_later(happen)
             raise Temporary("the store did not answer in time", 0.5)
-        revision = happen()
+        try:
+            revision = happen()
+        except Conflict:
+            if self._process.name != "user":  # who has no memory
+                self._check_own(sent)
+            raise
+        self._written |= dict.fromkeys((*puts, *deletes), revision)
         if self._world.tracing:
             self._world.say(self._process.name, f"commit {describe(puts, deletes, requires)} @{revision}")
         if self._world.happens(COMMIT_LOST * losses):
             raise Temporary("the store's answer was lost", 0.5)
         self._process.call("the answer of a commit")
         return revision
+
+    def _check_own(self, requires: Iterable[Requirement]) -> None:
+        """An answer lost is not a no: who has written must have read again before it decides again."""
+        for requirement in requires:
+            if isinstance(requirement, Unchanged) and not requirement.key.startswith("lock/"):
+                item, own = self._store.get(requirement.key), self._written.get(requirement.key, 0)
+                if item and item.mod_revision == own > requirement.revision:
+                    raise Violation(
+                        f"{self._process.name} decides on {requirement.key}@{requirement.revision}, but wrote @{own}"
+                    )
 
     def _happen_later(self, happen: Callable[[], int]) -> None:
         def arrive() -> None:

@@ -1,6 +1,7 @@
 """The people of the simulated cloud: they create, stop, start, reset and delete VMs, and write what the API writes."""
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -19,7 +20,8 @@ from ucloud.model.vm import Vm
 from ucloud.store.contract import Store
 
 IMAGE, POOL, DISK_MIB = "image-1", "default", 10
-MAX_VMS = 9
+MAX_VMS = 10
+PURGES = 0.05  # so that hosts fill up again and again
 MEMORY_MIB = (128, 256, 384, 512)
 REGRETS, REGRETS_S = 0.3, (0.02, 0.1, 0.5, 2.0)  # creates that are undone soon
 VERBS = ("stop", "stop", "start", "start", "start", "reboot", "reset")
@@ -35,11 +37,14 @@ class User:
 
     def act(self) -> None:
         chance = self._world.chance
-        if len(self._ids) < MAX_VMS and chance.random() < 0.4:
-            for _ in range(chance.choice((1, 1, 3))):
+        if chance.random() < PURGES:
+            for id in [id for id in self._ids if chance.random() < 0.7]:
+                self._try(partial(self._delete, id))
+        elif len(self._ids) < MAX_VMS and chance.random() < 0.5:
+            for _ in range(chance.choice((1, 1, 4))):
                 self._try(self._create)
         elif self._ids and chance.random() < 0.3:
-            self._try(lambda: self._delete(chance.choice(self._ids)))
+            self._try(partial(self._delete, chance.choice(self._ids)))
         elif self._ids:
             self._try(self._command)
 
@@ -71,7 +76,7 @@ class User:
         requires: list[Requirement] = [absent(vm.key), unchanged(image), *map(absent, claims)]
         self._world.say("user", f"creates {id} with {vm.memory_mib} MiB")
         if chance.random() < REGRETS:
-            self._world.after(chance.choice(REGRETS_S), lambda: self._try(lambda: self._delete(id)))
+            self._world.after(chance.choice(REGRETS_S), partial(self._try, partial(self._delete, id)))
         self._store.commit(puts, (), requires)
 
     def _delete(self, id: str) -> None:

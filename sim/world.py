@@ -24,7 +24,8 @@ class Weather:
     """How much of each kind of fault a history gets: none of some and a lot of others meets more than a little of all."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.kills, self.waits, self.losses, self.lags, self.breakage = (chance.choice((0.0, 0.3, 1.0, 3.0)) for _ in range(5))
+        self.kills, self.waits, self.breakage = (chance.choice((0.0, 0.3, 1.0, 3.0)) for _ in range(3))
+        self.losses, self.lags = (chance.choice((0.0, 1.0, 3.0, 8.0)) for _ in range(2))
 
 
 class World:
