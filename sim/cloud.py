@@ -37,6 +37,7 @@ class Cloud:
 
     def play(self) -> None:
         """Raises Violation."""
+        self.world.say("world", f"has this weather: {vars(self.world.weather)}")
         self._prepare()
         self.world.run_for(FAULTS_S)
         self._heal()

@@ -1,5 +1,6 @@
 """A daemon's process: its loops, its workers and its memory live and die together."""
 
+import traceback
 from collections.abc import Callable
 
 from sim.world import Killed, Violation, World
@@ -84,14 +85,19 @@ class LoopThread:
             pause_s, self._deaf = error.retry_s, True
         except Killed:
             return
-        except (Violation, AssertionError):
+        except Violation:
             raise
         except Exception as bug:
-            raise Violation(f"{self._process.name}: {self.loop.name} has a bug: {bug!r}") from bug
+            raise found_bug(self._process, self.loop.name, bug) from bug
         finally:
             self.stepping = False
         if self._process.alive:
             self.schedule(0.001 if self._woken and not self._deaf else pause_s)
+
+
+def found_bug(process: Process, where: str, bug: Exception) -> Violation:
+    process.world.say(process.name, "".join(traceback.format_exception(bug)))
+    return Violation(f"{process.name}: {where} has a bug: {bug!r}")
 
 
 class Workers:
@@ -120,6 +126,10 @@ class Workers:
             work()
         except Killed:
             return
+        except Violation:
+            raise
+        except Exception as bug:
+            raise found_bug(self._process, f"a step of {vm}", bug) from bug
         self.done += 1
         del self._busy[vm]
         self.wake()

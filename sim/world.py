@@ -37,7 +37,6 @@ class World:
         self.faulty = True
         self.tracing = tracing
         self.lines: list[str] = []
-        self.events = 0
         self._now_s = 0.0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -64,7 +63,6 @@ class World:
         while self._queue and self._queue[0][0] <= until_s:
             due_s, _, event = heapq.heappop(self._queue)
             self._now_s = max(self._now_s, due_s)
-            self.events += 1
             event()
         self._now_s = max(self._now_s, until_s)
 
