@@ -17,7 +17,7 @@ from ucloud.model.decision import Decision
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Pool
-from ucloud.model.record import Record, encode
+from ucloud.model.record import Fact, Record, encode
 from ucloud.model.vm import Placement, Vm
 from ucloud.scheduler.decide import decide, manifest_for
 from ucloud.store.memory import MemoryStore
@@ -43,7 +43,7 @@ class Bench:
         self.decide_s = 0.0
         self.placed = 0
         self._vms = 0
-        self.put(POOL)
+        self._pool = Fact(POOL.key, POOL, self.put(POOL))
         for number in range(HOSTS):
             self.put(*host(f"host-{number:04}"))
         for number in range(HOSTS * VMS_PER_HOST):
@@ -81,7 +81,7 @@ class Bench:
         self.view.refresh()
         fact = self.view.get(Vm, vm.key)
         assert fact
-        self.put(placement, manifest_for(fact, placement, POOL))
+        self.put(placement, manifest_for(fact, placement, self._pool))
 
     def _timed(self, facts: Facts, now_s: float) -> list[Decision]:
         start_s = time.perf_counter()

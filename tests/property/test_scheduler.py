@@ -10,7 +10,8 @@ from ucloud.loop import Decider
 from ucloud.model.host import Inventory
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
-from ucloud.scheduler.decide import CPU_OVERCOMMIT, decide
+from ucloud.scheduler.decide import decide
+from ucloud.scheduler.hosts import Policy
 
 HOSTS = [f"host-{number}" for number in range(4)]
 VMS = [f"vm-{letter}" for letter in "abcdefgh"]
@@ -146,7 +147,7 @@ def test_no_host_is_ever_given_more_than_it_has(records: list[Record], changes: 
         has = world.facts().get(Inventory, Inventory.at(id, "inventory"))
         assert has
         assert memory_mib <= has.record.memory_mib
-        assert cores <= has.record.cpus * CPU_OVERCOMMIT
+        assert cores <= has.record.cpus * int(Policy().cpu_overcommit)
 
 
 @given(fresh_clusters())

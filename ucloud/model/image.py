@@ -6,11 +6,12 @@ from ucloud.model.record import Record
 
 
 class Pool(Record, frozen=True, kw_only=True):
-    """Where images and disks live. Written by the API. kind `directory`: qcow2 files below `path`."""
+    """Where images and disks live. Written by the API. kind `directory`: qcow2 files below `path`; `fake`:
+    the same with empty files as disks, for benchmarks and tests with the fake hypervisor."""
 
     prefix: ClassVar[str] = "pool/"
     name: str
-    kind: Literal["directory"] = "directory"
+    kind: Literal["directory", "fake"] = "directory"
     path: str
     created: str
 

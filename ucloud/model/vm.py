@@ -15,7 +15,8 @@ class Vm(Record, frozen=True, kw_only=True):
     """What people want. Written by the API; the scheduler deletes it when no trace of the VM is left.
 
     boots: how often it was told to start; start, reboot and reset raise it. hard: the last change of power or boots
-    does not ask the guest first (stop --force, reset).
+    does not ask the guest first (stop --force, reset). host: the only one it may run on (an id), or a label that its host
+    must have (rack=r1); "": any. spread: a group whose VMs never share a host (web), or a value of a host label (web@rack).
     """
 
     prefix: ClassVar[str] = "vm/"
@@ -30,6 +31,8 @@ class Vm(Record, frozen=True, kw_only=True):
     power: Power = "on"
     boots: int = 1
     hard: bool = False
+    host: str = ""
+    spread: str = ""
     labels: dict[str, str] = {}
     created: str
     deleted_at: str = ""
@@ -76,7 +79,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
 
 class Manifest(Record, frozen=True, kw_only=True):
     """All that a host needs to run a VM. Written by the scheduler. `revisions` (stored as `from`) names the revision of
-    each record that it was made from: {"vm": 184}; the host echoes it."""
+    each record that it was made from: {"vm": 184, "pool": 7}; the host echoes it."""
 
     prefix: ClassVar[str] = "manifest/"
     host: str

@@ -55,7 +55,7 @@ def test_the_manifest_follows_the_vm(wanted: dict, told: dict) -> None:
     assert (decision.verb, decision.key) == ("tell", "manifest/host-1/vm-a")
     assert {name: getattr(manifest, name) for name in told} == told
     assert (manifest.host, manifest.epoch, manifest.disks) == ("host-1", 1, before.record.disks)
-    assert manifest.revisions == {"vm": revision(world, "vm/vm-a")}
+    assert manifest.revisions == {"vm": revision(world, "vm/vm-a"), "pool": revision(world, "pool/local")}
     keys = ("manifest/host-1/vm-a", "vm/vm-a", "placement/vm-a")
     assert set(decision.requires) == {Unchanged(key, revision(world, key)) for key in keys}
 
@@ -63,7 +63,7 @@ def test_the_manifest_follows_the_vm(wanted: dict, told: dict) -> None:
 def test_labels_too_are_echoed_so_that_whoever_set_them_can_wait() -> None:
     world = placed()
     world.put(vm(labels={"tier": "web"}))
-    assert only(world).puts[0].revisions == {"vm": revision(world, "vm/vm-a")}
+    assert only(world).puts[0].revisions == {"vm": revision(world, "vm/vm-a"), "pool": revision(world, "pool/local")}
 
 
 def test_it_says_what_it_told() -> None:

@@ -4,8 +4,10 @@ import pytest
 
 from tests.unit.world import EARLIER, NOW, NOW_S, World, host, manifest, placement, pool, vm
 from ucloud.model.decision import Decision, NotNewer, Unchanged
+from ucloud.model.image import Pool
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef
-from ucloud.scheduler.decide import CPU_OVERCOMMIT, decide
+from ucloud.scheduler.decide import decide
+from ucloud.scheduler.hosts import Policy
 
 
 def decisions(world: World) -> list[Decision]:
@@ -35,7 +37,7 @@ def test_a_new_vm_gets_an_owner_and_its_owner_a_manifest() -> None:
         cpus=2,
         memory_mib=1024,
         disks=(disk,),
-        revisions={"vm": revision},
+        revisions={"vm": revision, "pool": world.facts().get(Pool, "pool/local").revision},
     )
     assert decision.reason == reason
     assert decision.puts == (Placement(vm="vm-a", host="host-1", epoch=1, since=NOW, reason=reason), told)
@@ -88,7 +90,7 @@ def test_a_vm_that_fits_nowhere_holds_up_no_smaller_one() -> None:
 
 
 def test_cores_are_overcommitted_up_to_a_limit() -> None:
-    full = manifest("vm-b", cpus=4 * CPU_OVERCOMMIT - 2)
+    full = manifest("vm-b", cpus=4 * int(Policy().cpu_overcommit) - 2)
     world = World(pool(), *host("host-1", has_cpus=4), full, vm("vm-a", cpus=2), vm("vm-c", cpus=1))
     assert places(world) == {"vm-a": "host-1", "vm-c": "no host has both 512 MiB and 1 cores free"}
 
@@ -178,3 +180,85 @@ def test_a_deleted_vm_is_not_placed() -> None:
 def test_a_vm_that_was_told_off_is_placed_too_as_its_disk_needs_a_home() -> None:
     (decision,) = decisions(World(pool(), *host("host-1"), vm(power="off")))
     assert (decision.puts[0].host, decision.puts[1].want) == ("host-1", "stopped")
+
+
+# Where the owner of a VM lets it run.
+
+
+def racks() -> list[object]:
+    """host-1 and host-2 in rack a, host-3 in rack b, host-4 without a label."""
+    labels = {"host-1": {"rack": "a"}, "host-2": {"rack": "a"}, "host-3": {"rack": "b"}, "host-4": {}}
+    return [record for id, of in labels.items() for record in host(id, labels=of)]
+
+
+def test_a_vm_runs_on_the_host_that_it_names() -> None:
+    world = World(pool(), *host("host-1", 4096), *host("host-2", 2048), vm("vm-a", host="host-2"))
+    (decision,) = decisions(world)
+    assert decision.puts[0].host == "host-2"
+    assert decision.reason == "placed on 2, as asked for"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"host": "host-9"}, "host-9, where it shall run, is not alive or not enabled"),
+        ({"host": "host-1", "memory_mib": 9000}, "no host that it may run on has 9000 MiB free; the most is 4096 MiB on 1"),
+        ({"host": "rack=c"}, "no host with rack=c is alive and enabled"),
+        ({"host": "rack=b", "cpus": 5}, "no host that it may run on has 5 cores; the most is 4 on 3"),
+    ],
+)
+def test_a_vm_waits_for_the_host_that_it_may_run_on(wanted: dict, reason: str) -> None:
+    (decision,) = decisions(World(pool(), *racks(), vm("vm-a", **wanted)))
+    assert (decision.verb, decision.reason) == ("wait", reason)
+
+
+def test_a_disabled_host_is_named_when_a_vm_shall_run_there() -> None:
+    world = World(pool(), *host("host-1", enabled=False), vm("vm-a", host="host-1"))
+    assert decisions(world)[0].reason == "1, where it shall run, is not alive or not enabled"
+
+
+def test_a_label_chooses_among_hosts() -> None:
+    world = World(pool(), *racks(), vm("vm-a", host="rack=b"), vm("vm-b", host="rack=a"), vm("vm-c", host="rack=a"))
+    assert places(world) == {"vm-a": "host-3", "vm-b": "host-1", "vm-c": "host-2"}
+
+
+def test_vms_of_a_group_never_share_a_host() -> None:
+    world = World(pool(), *host("host-1"), *host("host-2"), *(vm(f"vm-{name}", spread="web") for name in "abc"))
+    full = "every host that is alive and enabled has a VM of the group web already"
+    assert places(world) == {"vm-a": "host-1", "vm-b": "host-2", "vm-c": full}
+
+
+def test_vms_of_a_group_never_share_a_rack() -> None:
+    """A host without the label is in no rack; a VM placed earlier counts, wherever its host is now."""
+    world = World(pool(), *racks(), *(vm(f"vm-{name}", spread="web@rack") for name in "abc"))
+    full = "every rack with a host that is alive and enabled has a VM of the group web already"
+    assert places(world) == {"vm-a": "host-1", "vm-b": "host-3", "vm-c": full}
+    world.commit(decisions(world)[:1])
+    world.delete("alive/host-1")
+    assert places(world) == {"vm-b": "host-3", "vm-c": full}
+
+
+def test_groups_do_not_know_each_other() -> None:
+    world = World(pool(), *host("host-1"), vm("vm-a", spread="web"), vm("vm-b", spread="db"), vm("vm-c"))
+    assert places(world) == {"vm-a": "host-1", "vm-b": "host-1", "vm-c": "host-1"}
+
+
+def test_a_spread_placement_rests_on_those_of_its_group() -> None:
+    """Else an answer that was lost and carried out late could put two of a group into one rack."""
+    world = World(pool(), *racks(), vm("vm-a", spread="web@rack"), vm("vm-b", spread="web@rack"))
+    first, second = decisions(world)
+    assert Unchanged("placement/vm-b", 0) in first.requires
+    assert Unchanged("placement/vm-a", 0) in second.requires
+
+
+def test_a_large_group_rests_on_all_placements_at_once() -> None:
+    """One comparison, as a transaction has room for 128."""
+    world = World(pool(), *host("host-1"), *(vm(f"vm-{number:03}", spread="web") for number in range(60)))
+    first = next(decision for decision in decisions(world) if decision.verb == "place")
+    assert NotNewer("placement/", world.view.seen("placement/")) in first.requires
+
+
+def test_cores_may_be_promised_more_or_less_often() -> None:
+    world = World(pool(), *host("host-1", has_cpus=2), vm("vm-a", cpus=2), vm("vm-b", cpus=1))
+    tight = decide(world.facts(), NOW_S, Policy(cpu_overcommit=1.0))
+    assert [(decision.verb, decision.key) for decision in tight] == [("place", "vm/vm-a"), ("wait", "vm/vm-b")]

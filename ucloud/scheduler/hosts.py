@@ -1,0 +1,176 @@
+"""Where a VM fits: filters, in plain words, and of the hosts that pass them the one with the most free memory.
+
+Pure; used by `ucloud.scheduler.decide` for one pass.
+"""
+
+import heapq
+from collections.abc import Callable
+
+import msgspec
+
+from ucloud.model import keys
+from ucloud.model.decision import NotNewer, Requirement, absent, unchanged
+from ucloud.model.facts import Facts
+from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.vm import Manifest, Placement, Vm
+
+MAX_MATES = 48  # beyond, one comparison of all placements: rarer than one comparison each, but dearer for etcd
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """cpu_overcommit: virtual cores on one real core. Memory is never overcommitted."""
+
+    cpu_overcommit: float = 16.0
+
+
+class Room(msgspec.Struct):
+    """What is left of a living, enabled host, and the facts that say so."""
+
+    host: Host
+    cpus: int
+    cpus_left: float
+    memory_left_mib: int
+    facts: tuple[Requirement, ...]
+
+
+class Hosts:
+    """The rooms, the one with the most free memory first (of equals the lowest id). Ordered by a heap: a placement changes
+    one room, and a thousand hosts need not be looked at again for it."""
+
+    def __init__(self, facts: Facts, policy: Policy) -> None:
+        self.rooms = {room.host.id: room for room in rooms(facts, policy)}
+        self._names = {fact.record.id: fact.record.name for fact in facts.all(Host).values()}
+        self._spread = Spread(facts)
+        self._heap = [(-room.memory_left_mib, room.host.id) for room in self.rooms.values()]
+        heapq.heapify(self._heap)
+
+    def take(self, vm: Vm) -> Room | None:
+        """The best room for this VM, less what it takes; None if it fits nowhere."""
+        may = self._filter(vm)
+        passed = []
+        found = None
+        while self._heap and -self._heap[0][0] >= vm.memory_mib:
+            entry = heapq.heappop(self._heap)
+            room = self.rooms[entry[1]]
+            if vm.cpus <= min(room.cpus, room.cpus_left) and may(room.host):
+                found = room
+                break
+            passed.append(entry)
+        for entry in passed:
+            heapq.heappush(self._heap, entry)
+        if found:
+            found.cpus_left -= vm.cpus
+            found.memory_left_mib -= vm.memory_mib
+            heapq.heappush(self._heap, (-found.memory_left_mib, found.host.id))
+            self._spread.add(vm, found.host)
+        return found
+
+    def rests_on(self, vm: Vm) -> tuple[Requirement, ...]:
+        """What a placement of this VM rests on besides the facts of the room."""
+        return self._spread.rests_on(vm)
+
+    def why_not(self, vm: Vm) -> str:
+        """Why `take` found nothing, in words."""
+        rooms = [room for room in self.rooms.values() if is_wanted(vm, room.host)]
+        if not rooms:
+            return self._nowhere(vm)
+        rooms = [room for room in rooms if self._spread.allows(vm, room.host)]
+        if not rooms:
+            return self._spread.why_not(vm)
+        roomiest = max(rooms, key=lambda room: (room.memory_left_mib, room.host.name))
+        if roomiest.memory_left_mib < vm.memory_mib:
+            most = f"{max(0, roomiest.memory_left_mib)} MiB on {roomiest.host.name}"
+            return f"no host{self._among(vm)} has {vm.memory_mib} MiB free; the most is {most}"
+        largest = max(rooms, key=lambda room: (room.cpus, room.host.name))
+        if largest.cpus < vm.cpus:
+            return f"no host{self._among(vm)} has {vm.cpus} cores; the most is {largest.cpus} on {largest.host.name}"
+        return f"no host{self._among(vm)} has both {vm.memory_mib} MiB and {vm.cpus} cores free"
+
+    def _filter(self, vm: Vm) -> Callable[[Host], bool]:
+        return lambda host: is_wanted(vm, host) and self._spread.allows(vm, host)
+
+    def _nowhere(self, vm: Vm) -> str:
+        if vm.host and "=" not in vm.host:
+            return f"{self._names.get(vm.host, vm.host)}, where it shall run, is not alive or not enabled"
+        return f"no host{f' with {vm.host}' if vm.host else ''} is alive and enabled"
+
+    def _among(self, vm: Vm) -> str:
+        return " that it may run on" if vm.host or vm.spread else ""
+
+
+def is_wanted(vm: Vm, host: Host) -> bool:
+    """Whether the VM's owner lets it run there: `vm.host` is empty, a host's id, or a label that it must have."""
+    label, equals, value = vm.host.partition("=")
+    return host.labels.get(label) == value if equals else vm.host in ("", host.id)
+
+
+class Spread:
+    """VMs of one group never share a host (`web`) or hosts with the same value of a label (`web@rack`)."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._mates: dict[str, list[str]] = {}  # group → the VMs in it
+        self._taken: dict[str, set[str]] = {}  # group → hosts, or values of the label, that have one of them
+        hosts = {fact.record.id: fact.record for fact in facts.all(Host).values()}
+        for fact in facts.all(Vm).values():
+            vm = fact.record
+            if not vm.spread:
+                continue
+            self._mates.setdefault(vm.spread, []).append(vm.id)
+            placement = facts.get(Placement, Placement.at(vm.id))
+            if placement and (host := hosts.get(placement.record.host)):
+                self.add(vm, host)
+
+    def add(self, vm: Vm, host: Host) -> None:
+        if vm.spread:
+            self._taken.setdefault(vm.spread, set()).add(place_of(vm, host))
+
+    def allows(self, vm: Vm, host: Host) -> bool:
+        """A host without the label is no place at all."""
+        if not vm.spread:
+            return True
+        place = place_of(vm, host)
+        return place != "" and place not in self._taken.get(vm.spread, set())
+
+    def why_not(self, vm: Vm) -> str:
+        group, _, label = vm.spread.partition("@")
+        place = f"{label} with a host" if label else "host"
+        return f"every {place} that is alive and enabled has a VM of the group {group} already"
+
+    def rests_on(self, vm: Vm) -> tuple[Requirement, ...]:
+        """No VM of the group was placed since we looked."""
+        mates = [id for id in self._mates.get(vm.spread, []) if id != vm.id]
+        if len(mates) > MAX_MATES:
+            return (NotNewer(Placement.prefix, self._facts.seen(Placement.prefix)),)
+        placements = [(Placement.at(id), self._facts.get(Placement, Placement.at(id))) for id in mates]
+        return tuple(unchanged(fact) if fact else absent(key) for key, fact in placements)
+
+
+def place_of(vm: Vm, host: Host) -> str:
+    """What VMs of its group must not share with it: the host, or its value of the label; "" where it has none."""
+    _, _, label = vm.spread.partition("@")
+    return host.labels.get(label, "") if label else host.id
+
+
+def rooms(facts: Facts, policy: Policy) -> list[Room]:
+    """Of every host that is alive and enabled. The smaller of agreed and reported capacity counts."""
+    used: dict[str, tuple[int, int]] = {}
+    for fact in facts.all(Manifest).values():
+        manifest = fact.record
+        cpus, memory_mib = used.get(manifest.host, (0, 0))
+        used[manifest.host] = (cpus + manifest.cpus, memory_mib + manifest.memory_mib)
+    found = []
+    for host in facts.all(Host).values():
+        id = host.record.id
+        alive, inventory = facts.get(Alive, Alive.at(id)), facts.get(Inventory, Inventory.at(id, "inventory"))
+        if not (host.record.enabled and alive and inventory):
+            continue
+        cpus = min(host.record.cpus or inventory.record.cpus, inventory.record.cpus)
+        memory_mib = min(host.record.memory_mib or inventory.record.memory_mib, inventory.record.memory_mib)
+        cpus_used, memory_used_mib = used.get(id, (0, 0))
+        manifests = keys.manifests(id)
+        nothing_else_came = NotNewer(manifests, facts.seen(manifests))
+        rests_on = (unchanged(host), unchanged(alive), unchanged(inventory), nothing_else_came)
+        left = (cpus * policy.cpu_overcommit - cpus_used, memory_mib - memory_used_mib)
+        found.append(Room(host.record, cpus, *left, rests_on))
+    return found
