@@ -56,7 +56,7 @@ class User:
 
     def _create(self) -> None:
         self._made += 1
-        id = f"vm-{self._made:02}"
+        id = f"vm-{self._made:03}"  # none begins with another, as leftovers are searched for by name
         self._ids.append(id)
         chance = self._world.chance
         image = self._source.get(Image, Image.at(IMAGE))
