@@ -17,6 +17,7 @@ from ucloud.base.errors import Invalid, NoCapacity, Temporary
 from ucloud.driver.pool.contract import Examined, Pool
 from ucloud.driver.pool.directory import DirectoryPool
 from ucloud.driver.pool.fake import FakePool
+from ucloud.driver.pool.hollow import HollowPool
 
 IMAGE = "image-01kd2g5x8p6q0v3n9r7t4w1y2z"
 VM = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z"
@@ -24,9 +25,12 @@ HOSTILE = ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\0b", "a\n", "json:{}"
 RAW = bytes(510) + b"\x55\xaa" + bytes(3 * 1024 * 1024 - 512)
 
 
-@pytest.fixture(params=["fake", "directory"])
+@pytest.fixture(params=["fake", "directory", "hollow"])
 def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Pool:
-    return FakePool() if request.param == "fake" else DirectoryPool("local", str(tmp_path / "pool"))
+    if request.param == "fake":
+        return FakePool()
+    kind = HollowPool if request.param == "hollow" else DirectoryPool
+    return kind("local", str(tmp_path / "pool"))
 
 
 @pytest.fixture

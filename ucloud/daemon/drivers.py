@@ -49,7 +49,13 @@ def directory(name: str, path: str) -> Pool:
     return DirectoryPool(name, Path(path))
 
 
-POOLS: dict[str, Callable[[str, str], Pool]] = {"directory": directory}
+def hollow(name: str, path: str) -> Pool:
+    from ucloud.driver.pool.hollow import HollowPool
+
+    return HollowPool(name, Path(path))
+
+
+POOLS: dict[str, Callable[[str, str], Pool]] = {"directory": directory, "fake": hollow}
 
 
 @functools.cache
