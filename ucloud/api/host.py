@@ -7,11 +7,12 @@ from flask import Blueprint, Response, jsonify
 from ucloud.api import capacity
 from ucloud.api.body import Fields, json_body, query
 from ucloud.api.page import page
-from ucloud.api.records import Wish, commit_new, found
+from ucloud.api.records import Source, Wish, commit_new, found
 from ucloud.api.services import services
 from ucloud.api.vm import MAX_MEMORY_MIB
 from ucloud.base.errors import Conflict
 from ucloud.model import keys
+from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent
 from ucloud.model.host import Alive, Host
 from ucloud.model.record import Fact
@@ -30,9 +31,9 @@ def create_host() -> tuple[Response, int]:
     memory_mib = fields.integer("memory_mib", 1, MAX_MEMORY_MIB, default=0)
     fields.done()
 
-    def make(id: str) -> Wish:
+    def make(id: str, source: Source) -> Wish:
         unique_name = keys.unique("host", name)
-        if services().store.get(unique_name):
+        if source.get(Unique, unique_name):
             raise Conflict(f"there is a host named {name} already", {"name": "taken"})
         host = Host(id=id, name=name, cpus=cpus, memory_mib=memory_mib, created=services().now())
         wish = Wish(requires=[absent(host.key)])

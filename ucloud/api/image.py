@@ -14,6 +14,7 @@ from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, commit_ne
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid, NotFound
 from ucloud.model import keys
+from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent, empty, unchanged
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.record import Fact
@@ -31,12 +32,12 @@ def create_image() -> tuple[Response, int]:
     name, size, sha256 = fields.name(), fields.integer("bytes", 1, MAX_BYTES), fields.sha256()
     pool = fields.text("pool", default="")
     fields.done()
-    return _answer(commit_new("upload", "image", lambda id: _new_image(id, name, size, sha256, pool))), 201
+    return _answer(commit_new("upload", "image", lambda id, source: _new_image(id, name, size, sha256, pool, source))), 201
 
 
-def _new_image(id: str, name: str, size: int, sha256: str, pool: str) -> Wish:
+def _new_image(id: str, name: str, size: int, sha256: str, pool: str, source: Source) -> Wish:
     unique_name = keys.unique("image", PROJECT, name)
-    if services().store.get(unique_name):
+    if source.get(Unique, unique_name):
         raise Conflict(f"there is an image named {name} already", {"name": "taken"})
     chosen = _pool(pool)
     image = Image(
@@ -152,13 +153,13 @@ def _users(prefix: str) -> list[str]:
     return [vm.record.name if vm else id for id, vm in vms] + (["others"] if listing.more else [])
 
 
-def ready_image(reference: str) -> tuple[Fact[Image], int]:
+def ready_image(reference: str, source: Source) -> tuple[Fact[Image], int]:
     """The image that a new VM asks for, and its virtual size in MiB."""
     try:
-        image = _found(reference)
+        image = found(Image, "image", reference, PROJECT, source=source)
     except NotFound as error:
         raise Invalid(f"image: {error.message}", {"image": error.message}) from None
-    state = get(ImageState, ImageState.at(image.record.id))
+    state = source.get(ImageState, ImageState.at(image.record.id))
     phase = phase_of(image.record, state.record if state else None)
     if phase == "ready" and state:
         return image, state.record.virtual_size_mib

@@ -5,13 +5,13 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from flask import request
 
 from ucloud.api.services import services
 from ucloud.base.clock import parse_timestamp
-from ucloud.base.errors import Conflict, Invalid, NotFound
+from ucloud.base.errors import Conflict, Error, Invalid, NotFound, Temporary
 from ucloud.base.ids import is_id, is_name, new_id
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Idempotency, Unique
@@ -53,22 +53,36 @@ def fresh() -> StoreSource:
     return StoreSource(services().store)
 
 
+class ViewSource:
+    """Costs the store nothing and may be a little old: for what is only shown, and for what a commit requires anyway. What
+    the view does not watch is absent."""
+
+    def __init__(self, known: Mapping[str, Fact[Record] | None] = {}) -> None:
+        self._known = known  # by key; newer than the view, perhaps
+
+    def get(self, kind: type[R], key: str) -> Fact[R] | None:
+        if key in self._known:
+            return cast("Fact[R] | None", self._known[key])
+        with services().view.reading() as view:
+            return view.get(kind, key)
+
+
 def get(kind: type[R], key: str) -> Fact[R] | None:
     return fresh().get(kind, key)
 
 
-def find(noun: str, reference: str, *scope: str) -> str:
-    """The id of what is called `reference` (an id or a name). Raises NotFound."""
+def find(noun: str, reference: str, *scope: str, source: Source | None = None) -> str:
+    """The id of what is called `reference` (an id or a name). Raises NotFound. source: the store, unless told otherwise."""
     if is_id(reference) and reference.startswith(f"{noun}-"):
         return reference
-    owner = get(Unique, keys.unique(noun, *scope, reference)) if is_name(reference) else None
+    owner = (source or fresh()).get(Unique, keys.unique(noun, *scope, reference)) if is_name(reference) else None
     if owner is None:
         raise NotFound(f"there is no {noun} {reference[:80]!r}")
     return owner.record.owner
 
 
-def found(kind: type[R], noun: str, reference: str, *scope: str) -> Fact[R]:
-    fact = get(kind, kind.at(find(noun, reference, *scope)))
+def found(kind: type[R], noun: str, reference: str, *scope: str, source: Source | None = None) -> Fact[R]:
+    fact = (source or fresh()).get(kind, kind.at(find(noun, reference, *scope, source=source)))
     if fact is None:
         raise NotFound(f"there is no {noun} {reference[:80]!r}")
     return fact
@@ -105,13 +119,24 @@ def commit(verb: str, resource: str, make: Callable[[], Wish]) -> Outcome:
     return _commit(verb, lambda created: resource, lambda id: make(), _repeatable())
 
 
-def commit_new(verb: str, kind: str, make: Callable[[str], Wish]) -> Outcome:
-    """The same for a resource that is yet to be made; `make` gets its id."""
+def commit_new(verb: str, kind: str, make: Callable[[str, Source], Wish]) -> Outcome:
+    """The same for a resource that is yet to be made; `make` gets its id, and where to read what it rests on and requires.
+
+    The first try reads nothing but the view, and hopes that the request is not a repeated one. If it makes no sense then or
+    its commit fails, the store is asked.
+    """
     repeatable = _repeatable()
-    if repeatable:
-        return _commit(verb, lambda created: repeatable.id(kind, created), make, repeatable)
-    id = new_id(kind, services().clock.now_s())
-    return _commit(verb, lambda created: id, make, None)
+    made = new_id(kind, services().clock.now_s())
+
+    def id(created: str) -> str:
+        return repeatable.id(kind, created) if repeatable else made
+
+    try:
+        return _try(verb, id(repeatable.created if repeatable else ""), lambda id: make(id, ViewSource()), repeatable)
+    except Temporary:
+        raise
+    except Error:
+        return _commit(verb, id, lambda id: make(id, fresh()), repeatable)
 
 
 def _commit(verb: str, id: Callable[[str], str], make: Callable[[str], Wish], repeatable: "Repeatable | None") -> Outcome:
@@ -119,17 +144,27 @@ def _commit(verb: str, id: Callable[[str], str], make: Callable[[str], Wish], re
     for _ in range(TRIES):
         if repeatable and (earlier := repeatable.earlier()):
             return Outcome(id(earlier.record.created), verb, earlier.revision)
-        resource = id(repeatable.created if repeatable else "")
-        wish = make(resource)
-        if not wish.puts:
-            return Outcome(resource, verb, wish.revision)
-        if repeatable:
-            repeatable.remember(wish)
         try:
-            return Outcome(resource, verb, services().store.commit(wish.puts, (), wish.requires))
-        except Conflict:
+            return _try(verb, id(repeatable.created if repeatable else ""), make, repeatable)
+        except Overtaken:
             continue
     raise Conflict("others keep changing what this rests on; try again")
+
+
+class Overtaken(Conflict):
+    """The store is not any more as the wish requires."""
+
+
+def _try(verb: str, resource: str, make: Callable[[str], Wish], repeatable: "Repeatable | None") -> Outcome:
+    wish = make(resource)
+    if not wish.puts:
+        return Outcome(resource, verb, wish.revision)
+    if repeatable:
+        repeatable.remember(wish)
+    try:
+        return Outcome(resource, verb, services().store.commit(wish.puts, (), wish.requires))
+    except Conflict as conflict:
+        raise Overtaken(conflict.message) from conflict
 
 
 @dataclass(frozen=True)

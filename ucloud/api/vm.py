@@ -10,10 +10,11 @@ from ucloud.api import action, capacity, phase, vmlog
 from ucloud.api.body import Fields, are_labels, json_body, query
 from ucloud.api.image import ready_image
 from ucloud.api.page import page
-from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, commit_new, find, found, fresh, get
+from ucloud.api.records import PROJECT, Outcome, Source, ViewSource, Wish, commit, commit_new, find, found, fresh, get
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid
 from ucloud.model import keys
+from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent, unchanged
 from ucloud.model.image import Image
 from ucloud.model.record import Fact
@@ -41,7 +42,7 @@ class Wanted(msgspec.Struct, frozen=True):
 @routes.post("/v1/vms")
 def create_vm() -> tuple[Response, int]:
     wanted = _wanted()
-    return _accepted(commit_new("create", "vm", lambda id: _new_vm(id, wanted)))
+    return _accepted(commit_new("create", "vm", lambda id, source: _new_vm(id, wanted, source)))
 
 
 def _wanted() -> Wanted:
@@ -58,12 +59,12 @@ def _wanted() -> Wanted:
     return wanted
 
 
-def _new_vm(id: str, wanted: Wanted) -> Wish:
+def _new_vm(id: str, wanted: Wanted, source: Source) -> Wish:
     """Name, image and record stand or fall together: one transaction."""
     unique_name = keys.unique("vm", PROJECT, wanted.name)
-    if services().store.get(unique_name):
+    if source.get(Unique, unique_name):
         raise Conflict(f"there is a VM named {wanted.name} already", {"name": "taken"})
-    image, size_mib = ready_image(wanted.image)
+    image, size_mib = ready_image(wanted.image, source)
     if wanted.disk_mib and wanted.disk_mib < size_mib:
         raise Invalid(
             f"disk_mib: the image {image.record.name} needs at least {size_mib}", {"disk_mib": f"must be at least {size_mib}"}
@@ -205,9 +206,10 @@ def _found(reference: str) -> Fact[Vm]:
 
 
 def _accepted(outcome: Outcome) -> tuple[Response, int]:
-    """vm: only its id where it is gone already."""
-    source = fresh()
-    vm = get(Vm, Vm.at(outcome.resource))
+    """vm: only its id where it is gone already. What others have made of it so far may be a little old."""
+    key = Vm.at(outcome.resource)
+    vm = get(Vm, key)
+    source = ViewSource({key: vm})
     return jsonify(vm=show(vm, source) if vm else {"id": outcome.resource}, action=action.show(outcome, source)), 202
 
 

@@ -16,7 +16,10 @@ from ucloud.store.view import View
 
 log = logging.getLogger("ucloud.api.watching")
 
-PREFIXES = ("vm/", "placement/", "manifest/", "status/", "alive/", "host/", "image/", "imagestate/", "pool/")
+PREFIXES = (
+    *("vm/", "placement/", "manifest/", "status/", "alive/", "host/"),
+    *("image/", "imagestate/", "unique/image/", "pool/"),
+)
 MAX_AGE_S = 30.0  # the store gives a sign of life every 10 s or less; lists from an older view are refused
 PERIOD_S = 10.0
 
