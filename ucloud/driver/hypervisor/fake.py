@@ -5,6 +5,7 @@ is handed in: the same dict for the next driver object of this process, or a Gue
 is to be restarted. The methods below `close` are what a test does to the world: guests that crash, calls that fail.
 """
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -29,16 +30,23 @@ Machine = MutableMapping[str, Trace]
 
 
 class GuestDirectory(Machine):
-    """A machine as one small JSON file for each VM, replaced as a whole: it survives its process, whenever that dies."""
+    """A machine as one small JSON file for each VM, replaced as a whole: it survives its process, whenever that dies. A file
+    is read again only when it was replaced, as hosts look at all their guests all the time."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
+        self._read: dict[str, tuple[tuple[int, int], Trace]] = {}  # VM → which file it was, and what stood in it
 
     def __getitem__(self, vm: str) -> Trace:
         try:
-            return msgspec.json.decode((self._directory / vm).read_bytes(), type=Trace)
+            status = os.stat(f"{self._directory}/{vm}")
+            file = (status.st_ino, status.st_mtime_ns)
+            if vm not in self._read or self._read[vm][0] != file:
+                self._read[vm] = (file, msgspec.json.decode((self._directory / vm).read_bytes(), type=Trace))
+            return self._read[vm][1]
         except FileNotFoundError:
+            self._read.pop(vm, None)
             raise KeyError(vm) from None
 
     def __setitem__(self, vm: str, trace: Trace) -> None:
@@ -50,7 +58,7 @@ class GuestDirectory(Machine):
         (self._directory / vm).unlink()
 
     def __iter__(self) -> Iterator[str]:
-        return (file.name for file in self._directory.iterdir() if not file.name.startswith("."))
+        return (name for name in os.listdir(self._directory) if not name.startswith("."))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
