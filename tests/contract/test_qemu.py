@@ -63,6 +63,7 @@ def test_a_guest_weighs_less_than_the_daemons(world: QemuWorld, driver: QemuHype
     groups = [line.split(":", 2) for line in Path(f"/proc/{world.process_of(VM)}/cgroup").read_text().splitlines()]
     ours = [group for _, _, group in groups if group.startswith("/ucloud/") and group.endswith(f"/{VM}")]
     assert bool(ours) == bool(list(CGROUPS.glob("cpu/cgroup.procs")) or "cpu" in _v2_controllers())
+    assert Path(f"/proc/{world.process_of(VM)}/oom_score_adj").read_text() == "500\n"
     driver.kill(VM)
     assert not [path for group in ours for path in CGROUPS.glob(f"*{group}")]
 

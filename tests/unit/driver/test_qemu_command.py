@@ -55,6 +55,8 @@ def test_a_guest_is_known_by_its_command_line_whatever_wraps_it() -> None:
         ["qemu-system-x86_64", "-smbios", "type=11,value=ucloud-epoch=1,value=ucloud-boots=1"],
         ["qemu-system-x86_64", "-name", VM, "-smbios", "type=11,value=ucloud-epoch=x,value=ucloud-boots=1"],
         ["qemu-system-x86_64", "-name", VM, "-smbios", "type=11,path=/etc/passwd"],
+        ["qemu-system-x86_64", "-name", VM, "-smbios", "type=11,garbage"],
+        ["qemu-system-x86_64", "-name", VM, "-smbios", "type=11,value=ucloud-epoch=" + "9" * 5000],
     ],
 )
 def test_what_is_not_ours_is_nobody(words: list[str]) -> None:

@@ -93,3 +93,39 @@ def test_nobody_waits_for_a_qemu_that_is_gone(qemu: FakeQemu) -> None:
         with pytest.raises(Temporary):
             qemu.qmp.call("query-status", deadline_s=60)
     assert not qemu.qmp.open
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Qmp, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    qmp = Qmp(ours, lambda event: None)
+    with theirs:
+        yield qmp, theirs
+    qmp.close()
+
+
+def test_text_that_is_none_ends_the_connection(pair: tuple[Qmp, socket.socket]) -> None:
+    qmp, qemu = pair
+    qemu.sendall(b'{"event": "\xff"}\n')
+    assert not qmp.receive()
+
+
+def test_answers_without_end_hold_nobody_up(pair: tuple[Qmp, socket.socket]) -> None:
+    """To other calls than the one that is waited for."""
+    qmp, qemu = pair
+    done = threading.Event()
+
+    def flood() -> None:
+        while not done.is_set():
+            qemu.sendall(b'{"return": {}, "id": 7}\n')
+            qmp.receive()
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    try:
+        with pytest.raises(Temporary, match="in time"):
+            qmp.call("query-status", deadline_s=0.05)
+    finally:
+        done.set()
+        flooding.join()

@@ -57,9 +57,10 @@ class Groups:
 
     def guests(self) -> frozenset[str]:
         parent = self._group("")
-        return (
-            frozenset(group.name for group in parent.iterdir() if group.is_dir()) if parent and parent.exists() else frozenset()
-        )
+        try:
+            return frozenset(group.name for group in parent.iterdir() if group.is_dir()) if parent else frozenset()
+        except FileNotFoundError:  # there are none, or the last one goes at this moment
+            return frozenset()
 
     def kill(self, vm: str) -> None:
         """End every process of the VM's group and wait until none executes."""

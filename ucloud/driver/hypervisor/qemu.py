@@ -7,6 +7,7 @@ mount namespace (`nsenter --net`, not `ip netns exec`: what a daemon mounts in a
 """
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ from ucloud.driver.hypervisor.watcher import Watcher
 
 LOOK_S = 5.0  # how old the list of processes may be; exits are seen at once anyway
 VM = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+log = logging.getLogger(__name__)
 
 
 class QemuHypervisor:
@@ -79,7 +81,7 @@ class QemuHypervisor:
             guest.started()
         except Temporary as error:
             self.kill(spec.vm)
-            why = reason(self._log(spec.vm).complaints()) or error.message
+            why = reason(self._complaints(spec.vm)) or error.message
             raise Temporary(f"{spec.vm} cannot be started: {why}") from error
 
     def power_down(self, vm: str) -> None:
@@ -111,13 +113,18 @@ class QemuHypervisor:
             return self._log(vm).read()
         except FileNotFoundError:
             raise NotFound(f"there is no serial log of {vm}") from None
+        except OSError as error:
+            raise Temporary(f"the serial log of {vm} cannot be read: {error}") from error
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         self._wakes.append(wake)
 
     def trim(self) -> None:
         for directory in self._vms.iterdir():
-            self._log(directory.name).trim()
+            try:
+                self._log(directory.name).trim()
+            except OSError as error:
+                log.warning("the serial log of %s cannot be trimmed: %s", directory.name, error)
 
     def close(self) -> None:
         self._wakes.clear()
@@ -131,17 +138,17 @@ class QemuHypervisor:
         user = uid(spec.vm)
         directory = self._directory(spec.vm)
         directory.mkdir(mode=0o700, exist_ok=True)
-        log = self._log(spec.vm)
-        log.add()
-        log.trim()
+        written = self._log(spec.vm)
+        written.add()
+        written.trim()
         for disk in spec.disks:
             _hand_over(disk, user)
         group = self._groups.add(spec.vm)
         with (
             qmp.listen(directory / "qmp") as control,
             qmp.listen(directory / "console") as console,
-            log.open() as serial,
-            log.open_complaints() as complaints,
+            written.open() as serial,
+            written.open_complaints() as complaints,
         ):
             files = Files(qmp=control.fileno(), console=console.fileno(), log=serial.fileno())
             command = command_line(spec, self.accel, files, direct=all(map(_can_be_direct, spec.disks)))
@@ -188,8 +195,9 @@ class QemuHypervisor:
         return guest
 
     def _exited(self, guest: QemuGuest) -> None:
-        self._gone(guest)
-        self._wake()
+        if not guest.process.alive():  # else the watcher called once too often
+            self._gone(guest)
+            self._wake()
 
     def _gone(self, guest: QemuGuest) -> None:
         self._watcher.remove(guest.process.pidfd)
@@ -202,6 +210,12 @@ class QemuHypervisor:
     def _wake(self) -> None:
         for wake in list(self._wakes):
             wake()
+
+    def _complaints(self, vm: str) -> str:
+        try:
+            return self._log(vm).complaints()
+        except OSError:
+            return ""
 
     def _directory(self, vm: str) -> Path:
         assert VM.fullmatch(vm), vm

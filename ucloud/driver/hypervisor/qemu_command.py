@@ -95,13 +95,15 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def identity(words: Sequence[str]) -> Identity | None:
-    """Whose guest a command line describes; None when it is none of ours."""
+    """Whose guest a command line describes; None when it is none of ours. A process may write into its own command line,
+    so it may hold anything."""
     vm, numbers = "", {}
     for option, value in zip(words, words[1:], strict=False):
         if option == "-name":
             vm = value
         elif option == "-smbios" and value.startswith("type=11,"):
-            numbers = dict(part.removeprefix("value=").split("=", 1) for part in value.split(",")[1:])
+            parts = (part.removeprefix("value=").partition("=") for part in value.split(",")[1:])
+            numbers = {name: number for name, _, number in parts}
     try:
         return Identity(vm, int(numbers["ucloud-epoch"]), int(numbers["ucloud-boots"])) if vm else None
     except (KeyError, ValueError):

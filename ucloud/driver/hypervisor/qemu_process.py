@@ -21,8 +21,15 @@ from ucloud.driver.hypervisor.qemu_command import Identity, identity
 KVM = Path("/dev/kvm")
 KILL_S = 10.0
 
-# sh joins the control group ($1, may be empty), setpriv gives up everything else; then the process is qemu.
-ENTER = 'ulimit -c 0; [ -z "$1" ] || echo $$ > "$1/cgroup.procs" || exit 1; shift; exec setpriv "$@"'
+# sh joins the control group ($1, may be empty), setpriv gives up everything else; then the process is qemu. When memory runs
+# out, the kernel is to end guests before daemons and etcd.
+ENTER = """
+ulimit -c 0
+echo 500 > /proc/self/oom_score_adj
+[ -z "$1" ] || echo $$ > "$1/cgroup.procs" || exit 1
+shift
+exec setpriv "$@"
+"""
 
 
 class GuestProcess:
@@ -41,7 +48,7 @@ class GuestProcess:
 
     def kill(self) -> None:
         """End it, and wait until nothing of it executes."""
-        if self.alive():
+        with contextlib.suppress(ProcessLookupError):  # it has exited and was reaped
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         if not self._exited_within(KILL_S):
             raise Temporary(f"process {self.pid} of {self.who.vm} does not die")

@@ -114,7 +114,7 @@ class Qmp:
     def _take(self, line: bytes) -> bool:
         try:
             message = msgspec.json.decode(line, type=Message)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         if message.event:
             self._on_event(message.event)
@@ -129,8 +129,11 @@ class Qmp:
             raise Temporary(f"qemu cannot be spoken to: {error.strerror}") from error
 
     def _next_answer(self, command: str, until_s: float) -> Message:
+        left_s = until_s - time.monotonic()
         try:
-            answer = self._answers.get(timeout=max(0.0, until_s - time.monotonic()))
+            if left_s <= 0:
+                raise queue.Empty  # though there may be answers: to other calls, without end
+            answer = self._answers.get(timeout=left_s)
         except queue.Empty:
             raise Temporary(f"qemu did not answer {command} in time") from None
         if answer is None:

@@ -5,6 +5,7 @@ Called by qemu.py. qemu appends to a file on a tmpfs of the VM's own: while the 
 is lost, nothing is copied, and qemu, which only appends, notices nothing.
 """
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -78,8 +79,8 @@ def _tail(file: Path, size: int) -> Log:
     try:
         end = os.fstat(descriptor).st_size
         start = max(0, end - size)
-        if start < end:
-            start = os.lseek(descriptor, start, os.SEEK_DATA)
+        with contextlib.suppress(OSError):  # there is no data behind `start`
+            start = min(end, os.lseek(descriptor, start, os.SEEK_DATA))
         data = os.pread(descriptor, end - start, start).lstrip(b"\0")  # the end of the hole, which is not aligned to pages
         return Log(data, truncated=len(data) < end)
     finally:
@@ -87,11 +88,15 @@ def _tail(file: Path, size: int) -> Log:
 
 
 def _forget_all_but(file: Path, size: int) -> None:
+    """The file is open in a process that its guest may have taken over: it can have any size, and room beyond its end."""
     descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
-        length = ctypes.c_longlong(os.fstat(descriptor).st_size - size)
+        length = os.fstat(descriptor).st_size - size
+        if length <= 0:
+            os.truncate(descriptor, 0)
+            return
         mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
-        _checked(_libc.fallocate(descriptor, mode, ctypes.c_longlong(0), length), file)
+        _checked(_libc.fallocate(descriptor, mode, ctypes.c_longlong(0), ctypes.c_longlong(length)), file)
     finally:
         os.close(descriptor)
 
