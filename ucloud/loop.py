@@ -14,6 +14,7 @@ from ucloud.base.errors import Conflict, Temporary
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
 from ucloud.model.facts import Facts
 from ucloud.store.contract import MAX_OPERATIONS, Store
+from ucloud.store.journal import Journal
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
@@ -85,8 +86,10 @@ class Decider:
         clock: Clock,
         leadership: Leadership | None = None,
         period_s: float = 10.0,
+        journal: Journal | None = None,
     ) -> None:
         self.name = name
+        self._journal, self._complained_of = journal, dict[str, str]()
         self._store, self._view, self._decide, self._clock = store, view, decide, clock
         self._leadership, self._period_s = leadership, period_s
         self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
@@ -102,10 +105,18 @@ class Decider:
             if held is None:
                 return pause_s
             lock = (held,)
+        self._complain()
         if not self._may_decide():
             return min(pause_s, 1.0)
         decisions = self._decide(self._view, self._clock.now_s())
         return pause_s if self._commit_all(decisions, lock) else 0.05
+
+    def _complain(self) -> None:
+        """Say once of each record that cannot be read that it is left out."""
+        for key, reason in self._view.bad.items():
+            if self._journal and self._complained_of.get(key) != reason:
+                self._journal.say(key, f"this record cannot be read and is left out: {reason}")
+        self._complained_of = dict(self._view.bad)
 
     def _may_decide(self) -> bool:
         """Never on a view that is old, or that lacks what this loop itself has written."""

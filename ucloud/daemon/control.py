@@ -12,6 +12,7 @@ from ucloud.image.loop import ImageLoop
 from ucloud.loop import Decider, Loop, run_all
 from ucloud.scheduler.decide import decide as schedule
 from ucloud.store.contract import Store
+from ucloud.store.journal import Journal
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
@@ -19,7 +20,7 @@ Make = Callable[[Store, View, SystemClock, Leadership], Loop]
 
 
 def scheduler(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
-    return Decider("scheduler", store, view, schedule, clock, leadership)
+    return Decider("scheduler", store, view, schedule, clock, leadership, journal=Journal(store, "scheduler", clock))
 
 
 def images(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:

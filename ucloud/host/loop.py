@@ -18,6 +18,7 @@ from ucloud.base.clock import Clock
 from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, Temporary
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.pool.contract import Pool
+from ucloud.host import wanted
 from ucloud.host.decide import Act, Step, Verb, World, decide
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import Decision, absent, unchanged
@@ -26,7 +27,6 @@ from ucloud.model.vm import Manifest, PoolRef, Status
 from ucloud.store.contract import Store
 from ucloud.store.lease import LeasedKey
 from ucloud.store.view import View
-from ucloud.host import wanted
 
 log = logging.getLogger("ucloud.host")
 
@@ -150,9 +150,10 @@ class HostLoop:
             self._executor.submit(vm, partial(self._do, step))
 
     def _look(self) -> World:
-        manifests = {fact.record.vm: fact for fact in self._view.all(Manifest).values()}
-        statuses = {fact.record.vm: fact for fact in self._view.all(Status).values()}
-        guests = self._hypervisor.actual()
+        unreadable = {key.rsplit("/", 1)[-1] for key in self._view.bad}  # what is not known is left alone
+        manifests = {fact.record.vm: fact for fact in self._view.all(Manifest).values() if fact.record.vm not in unreadable}
+        statuses = {fact.record.vm: fact for fact in self._view.all(Status).values() if fact.record.vm not in unreadable}
+        guests = {vm: guest for vm, guest in self._hypervisor.actual().items() if vm not in unreadable}
         now_s = self._clock.monotonic_s()
         self._tidy({*manifests, *statuses, *guests}, {vm: fact.record for vm, fact in manifests.items()}, set(guests), now_s)
         asked = {vm: retry for (vm, verb), retry in self._retries.items() if verb == "power-down"}

@@ -9,6 +9,11 @@ R = TypeVar("R", bound=Record)
 
 
 class Facts(Protocol):
+    @property
+    def bad(self) -> Mapping[str, str]:
+        """Keys whose record cannot be read, with the reason. They look absent below, and are not: leave alone what they are
+        about."""
+
     def all(self, kind: type[R]) -> Mapping[str, Fact[R]]:
         """Every record of that type, by key and sorted by it."""
 

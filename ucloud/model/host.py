@@ -23,6 +23,11 @@ class Host(Record, frozen=True, kw_only=True):
     def key(self) -> str:
         return self.at(self.id)
 
+    def matches(self, wish: str) -> bool:
+        """wish: the id of a host, or a label that it must have (rack=r1); "": any host will do."""
+        label, equals, value = wish.partition("=")
+        return self.labels.get(label) == value if equals else wish in ("", self.id)
+
 
 class Alive(Record, frozen=True, kw_only=True):
     """The host's heartbeat, bound to a lease: gone when the host is. boot: changes with every boot of the machine."""

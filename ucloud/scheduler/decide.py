@@ -16,10 +16,13 @@ from ucloud.scheduler.hosts import Hosts, Policy, Room
 def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decision]:  # noqa: B008 (it is frozen)
     """No host is ever over its memory, and every wanted VM is placed as soon as a living host has room for it."""
     placements = facts.all(Placement)
+    unreadable = {key.rsplit("/", 1)[-1] for key in facts.bad}  # VMs of which we don't know everything
     waiting: list[tuple[Fact[Vm], Fact[Placement] | None]] = []
     decisions: list[Decision] = []
     for vm in facts.all(Vm).values():
         placement = placements.get(Placement.prefix + vm.record.id)
+        if vm.record.id in unreadable:
+            continue
         if placement and placement.record.host:
             decisions += follow(facts, vm, placement)
         elif vm.record.deleted_at:

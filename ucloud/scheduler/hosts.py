@@ -71,7 +71,7 @@ class Hosts:
 
     def why_not(self, vm: Vm) -> str:
         """Why `take` found nothing, in words."""
-        rooms = [room for room in self.rooms.values() if is_wanted(vm, room.host)]
+        rooms = [room for room in self.rooms.values() if room.host.matches(vm.host)]
         if not rooms:
             return self._nowhere(vm)
         rooms = [room for room in rooms if self._spread.allows(vm, room.host)]
@@ -87,7 +87,7 @@ class Hosts:
         return f"no host{self._among(vm)} has both {vm.memory_mib} MiB and {vm.cpus} cores free"
 
     def _filter(self, vm: Vm) -> Callable[[Host], bool]:
-        return lambda host: is_wanted(vm, host) and self._spread.allows(vm, host)
+        return lambda host: host.matches(vm.host) and self._spread.allows(vm, host)
 
     def _nowhere(self, vm: Vm) -> str:
         if vm.host and "=" not in vm.host:
@@ -96,12 +96,6 @@ class Hosts:
 
     def _among(self, vm: Vm) -> str:
         return " that it may run on" if vm.host or vm.spread else ""
-
-
-def is_wanted(vm: Vm, host: Host) -> bool:
-    """Whether the VM's owner lets it run there: `vm.host` is empty, a host's id, or a label that it must have."""
-    label, equals, value = vm.host.partition("=")
-    return host.labels.get(label) == value if equals else vm.host in ("", host.id)
 
 
 class Spread:
@@ -153,7 +147,9 @@ def place_of(vm: Vm, host: Host) -> str:
 
 
 def rooms(facts: Facts, policy: Policy) -> list[Room]:
-    """Of every host that is alive and enabled. The smaller of agreed and reported capacity counts."""
+    """Of every host that is alive and enabled and of whose manifests all can be read. The smaller of agreed and reported
+    capacity counts."""
+    doubtful = {key.split("/")[1] for key in facts.bad if key.startswith(Manifest.prefix)}
     used: dict[str, tuple[int, int]] = {}
     for fact in facts.all(Manifest).values():
         manifest = fact.record
@@ -163,7 +159,7 @@ def rooms(facts: Facts, policy: Policy) -> list[Room]:
     for host in facts.all(Host).values():
         id = host.record.id
         alive, inventory = facts.get(Alive, Alive.at(id)), facts.get(Inventory, Inventory.at(id, "inventory"))
-        if not (host.record.enabled and alive and inventory):
+        if not (host.record.enabled and alive and inventory) or id in doubtful:
             continue
         cpus = min(host.record.cpus or inventory.record.cpus, inventory.record.cpus)
         memory_mib = min(host.record.memory_mib or inventory.record.memory_mib, inventory.record.memory_mib)

@@ -1,0 +1,37 @@
+"""A record that cannot be read is said in an event, and what it is about is left alone; everything else goes on."""
+
+import pytest
+
+from tests.unit.world import NOW_S, World, host, pool, vm
+from ucloud.loop import Decider
+from ucloud.scheduler.decide import decide
+from ucloud.store.journal import Journal
+
+
+@pytest.mark.parametrize("key", ["placement/vm-a", "manifest/host-1/vm-a", "status/host-1/vm/vm-a", "vm/vm-a"])
+def test_nothing_is_decided_about_it(key: str) -> None:
+    world = World(pool(), *host("host-1"), vm("vm-a"))
+    while decisions := decide(world.facts(), NOW_S):
+        world.commit(decisions)
+    world.store.commit({key: b'{"nonsense": 1}'})
+    world.put(vm("vm-b"), *host("host-2"), *([] if key == "vm/vm-a" else [vm("vm-a", power="off")]))
+    assert [(decision.verb, decision.key) for decision in decide(world.facts(), NOW_S)] == [("place", "vm/vm-b")]
+
+
+def test_nothing_is_placed_on_a_host_whose_load_is_not_known() -> None:
+    world = World(pool(), *host("host-1"), *host("host-2", 1024), vm("vm-b"))
+    world.store.commit({"manifest/host-1/vm-a": b"?"})
+    (decision,) = decide(world.facts(), NOW_S)
+    assert decision.puts[0].host == "host-2"
+
+
+def test_it_is_said_once() -> None:
+    world = World(pool())
+    world.store.commit({"vm/vm-a": b"[]"})
+    journal = Journal(world.store, "scheduler", world.clock)
+    loop = Decider("scheduler", world.store, world.view, decide, world.clock, journal=journal)
+    loop.step()
+    loop.step()
+    (event,) = world.store.list("event/").items
+    assert b"vm/vm-a" in event.value
+    assert b"left out" in event.value
