@@ -77,15 +77,15 @@ class Fields:
         rule = f"must be a whole number from {low} to {high}"
         return self._checked(field, default, low, lambda v: type(v) is int and low <= v <= high, rule)
 
-    def boolean(self, field: str, default: bool) -> bool:
-        return self._checked(field, default, default, lambda v: isinstance(v, bool), "must be true or false")
+    def boolean(self, field: str, default: Any) -> bool:
+        return self._checked(field, default, False, lambda v: isinstance(v, bool), "must be true or false")
 
-    def labels(self, field: str = "labels") -> dict[str, str]:
+    def labels(self, field: str = "labels", default: Any = {}) -> dict[str, str]:  # noqa: B006 (nobody changes it)
         rule = (
             f"must be at most {MAX_LABELS} pairs of texts of A-Z, a-z, 0-9, ., _, / and -, which start and end with a letter or"
             f" digit, 63 characters each and {MAX_LABELS_TEXT} in all"
         )
-        return self._checked(field, {}, {}, are_labels, rule)
+        return self._checked(field, default, {}, are_labels, rule)
 
     def refuse(self, field: str, why: str) -> None:
         self._bad.setdefault(field, why)

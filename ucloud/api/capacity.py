@@ -26,10 +26,12 @@ def total(host: Host, inventory: Inventory | None) -> Room | None:
     )
 
 
-def refuse_too_large(cpus: int, memory_mib: int) -> None:
-    """Raises NoCapacity if no host has that much in total. While the size of one is not known, nothing is refused."""
+def refuse_too_large(cpus: int, memory_mib: int, wish: str = "") -> None:
+    """Raises NoCapacity if no host that matches `wish` has that much in total. While the size of one is not known, nothing is
+    refused."""
     with services().view.reading() as view:
-        rooms = [total(fact.record, inventory_of(view, fact.record.id)) for fact in view.all(Host).values()]
+        hosts = [fact.record for fact in view.all(Host).values() if fact.record.matches(wish)]
+        rooms = [total(host, inventory_of(view, host.id)) for host in hosts]
     known = [room for room in rooms if room]
     if not known or len(known) < len(rooms) or any(r.cpus >= cpus and r.memory_mib >= memory_mib for r in known):
         return

@@ -2,18 +2,19 @@
 
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, jsonify
 
 from ucloud.api import capacity
 from ucloud.api.body import Fields, json_body, query
 from ucloud.api.page import page
-from ucloud.api.records import Source, Wish, commit_new, found
+from ucloud.api.records import Source, Wish, commit, commit_new, find, found
 from ucloud.api.services import services
 from ucloud.api.vm import MAX_MEMORY_MIB
 from ucloud.base.errors import Conflict
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import absent
+from ucloud.model.decision import absent, unchanged
 from ucloud.model.host import Alive, Host
 from ucloud.model.record import Fact
 from ucloud.store.view import View
@@ -44,6 +45,34 @@ def create_host() -> tuple[Response, int]:
     host = found(Host, "host", commit_new("create", "host", make).resource)
     with services().view.reading() as view:
         return jsonify(host=show(host, view, capacity.Taken())), 201
+
+
+@routes.patch("/v1/hosts/<reference>")
+def change_host(reference: str) -> Response:
+    """What is not named stays; `labels` are replaced as a whole."""
+    query()
+    fields = Fields(json_body())
+    wanted = {
+        "enabled": fields.boolean("enabled", None),
+        "labels": fields.labels(default=None),
+        "cpus": fields.integer("cpus", 0, MAX_CPUS, default=None),
+        "memory_mib": fields.integer("memory_mib", 0, MAX_MEMORY_MIB, default=None),
+    }
+    fields.done()
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    id = find("host", reference)
+
+    def make() -> Wish:
+        host = found(Host, "host", id)
+        changed = msgspec.structs.replace(host.record, **changes)
+        wish = Wish(requires=[unchanged(host)], revision=host.revision)
+        if changed != host.record:
+            wish.put(changed, host.unknown)
+        return wish
+
+    host = found(Host, "host", commit("set", id, make).resource)
+    with services().view.reading() as view:
+        return jsonify(host=show(host, view, capacity.taken(view).get(id, capacity.Taken())))
 
 
 @routes.get("/v1/hosts")

@@ -12,10 +12,12 @@ from ucloud.api.image import ready_image
 from ucloud.api.page import page
 from ucloud.api.records import PROJECT, Outcome, Source, ViewSource, Wish, commit, commit_new, find, found, fresh, get
 from ucloud.api.services import services
-from ucloud.base.errors import Conflict, Invalid
+from ucloud.base.errors import Conflict, Invalid, NotFound
+from ucloud.base.ids import is_id, is_name
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent, unchanged
+from ucloud.model.host import Host
 from ucloud.model.image import Image
 from ucloud.model.record import Fact
 from ucloud.model.vm import Vm
@@ -36,6 +38,8 @@ class Wanted(msgspec.Struct, frozen=True):
     cpus: int
     memory_mib: int
     disk_mib: int
+    host: str
+    spread: str
     labels: dict[str, str]
 
 
@@ -53,10 +57,32 @@ def _wanted() -> Wanted:
         cpus=fields.integer("cpus", 1, MAX_CPUS, default=1),
         memory_mib=fields.integer("memory_mib", MIN_MEMORY_MIB, MAX_MEMORY_MIB, default=512),
         disk_mib=fields.integer("disk_mib", 1, MAX_DISK_MIB, default=0),
+        host=fields.text("host", default=""),
+        spread=fields.text("spread", default=""),
         labels=fields.labels(),
     )
+    if wanted.spread and not is_spread(wanted.spread):
+        fields.refuse("spread", "must be GROUP or GROUP@LABEL; a group is named like a VM")
     fields.done()
     return wanted
+
+
+def is_spread(text: str) -> bool:
+    group, at, label = text.partition("@")
+    return is_name(group) and (not at or are_labels({label: ""}))
+
+
+def _host_wish(reference: str) -> str:
+    """What `Host.matches` understands, of a host's name or id, or of a label KEY=VALUE."""
+    label, equals, value = reference.partition("=")
+    if equals and not are_labels({label: value}):
+        raise Invalid("host: must be a host, or a label KEY=VALUE", {"host": "must be a host, or a label KEY=VALUE"})
+    if equals or not reference:
+        return reference
+    try:
+        return found(Host, "host", reference).record.id
+    except NotFound as error:
+        raise Invalid(f"host: {error.message}", {"host": "unknown"}) from error
 
 
 def _new_vm(id: str, wanted: Wanted, source: Source) -> Wish:
@@ -69,7 +95,8 @@ def _new_vm(id: str, wanted: Wanted, source: Source) -> Wish:
         raise Invalid(
             f"disk_mib: the image {image.record.name} needs at least {size_mib}", {"disk_mib": f"must be at least {size_mib}"}
         )
-    capacity.refuse_too_large(wanted.cpus, wanted.memory_mib)
+    host = _host_wish(wanted.host)
+    capacity.refuse_too_large(wanted.cpus, wanted.memory_mib, host)
     vm = Vm(
         id=id,
         name=wanted.name,
@@ -79,6 +106,8 @@ def _new_vm(id: str, wanted: Wanted, source: Source) -> Wish:
         cpus=wanted.cpus,
         memory_mib=wanted.memory_mib,
         disk_mib=wanted.disk_mib or size_mib,
+        host=host,
+        spread=wanted.spread,
         labels=wanted.labels,
         created=services().now(),
     )
@@ -213,6 +242,11 @@ def _accepted(outcome: Outcome) -> tuple[Response, int]:
     return jsonify(vm=show(vm, source) if vm else {"id": outcome.resource}, action=action.show(outcome, source)), 202
 
 
+def _name_of_host(source: Source, wish: str) -> str:
+    host = source.get(Host, Host.at(wish)) if is_id(wish) else None
+    return host.record.name if host else wish
+
+
 def show(fact: Fact[Vm], source: Source) -> dict[str, Any]:
     vm, sight = fact.record, phase.gather(source, fact)
     state, placement = phase.state(sight), sight.placement
@@ -235,6 +269,8 @@ def show(fact: Fact[Vm], source: Source) -> dict[str, Any]:
         "image_id": vm.image,
         "pool": vm.pool,
         "power": vm.power,
+        "wanted_host": _name_of_host(source, vm.host),
+        "spread": vm.spread,
         "labels": vm.labels,
         "created": vm.created,
         "deleted_at": vm.deleted_at or None,

@@ -2,7 +2,7 @@
 
 import click
 
-from ucloud.cli.options import connect, output_option
+from ucloud.cli.options import Label, Size, connect, output_option
 from ucloud.cli.output import show_list, show_one, size
 
 COLUMNS = {
@@ -46,3 +46,53 @@ def show(context: click.Context, host: str, output: str) -> None:
       ucloud host show h1
     """
     show_one(connect(context).host(host), output)
+
+
+@host.command()
+@click.argument("host")
+@click.pass_context
+def enable(context: click.Context, host: str) -> None:
+    """Let new VMs come to a host.
+
+    \b
+    Example:
+      ucloud host enable h1
+    """
+    connect(context).set_host(host, enabled=True)
+    click.echo(f"{host} is enabled")
+
+
+@host.command()
+@click.argument("host")
+@click.pass_context
+def disable(context: click.Context, host: str) -> None:
+    """Let no new VM come to a host; those that are there stay.
+
+    \b
+    Example:
+      ucloud host disable h1
+    """
+    connect(context).set_host(host, enabled=False)
+    click.echo(f"{host} is disabled")
+
+
+@host.command("set")
+@click.argument("host")
+@click.option("--label", "labels", type=Label(), multiple=True, help="Replaces all labels that it has; may be repeated.")
+@click.option("--cpus", type=click.IntRange(min=0), help="Cores to use of it; 0: all.")
+@click.option("--memory", type=Size(), help="Memory to use of it, with its unit: K, M, G, T.")
+@output_option
+@click.pass_context
+def set_(
+    context: click.Context, host: str, labels: tuple[tuple[str, str], ...], cpus: int | None, memory: int | None, output: str
+) -> None:
+    """Change what is wanted of a host.
+
+    \b
+    Example:
+      ucloud host set h1 --label rack=r1 --label disk=ssd --memory 64G
+    """
+    if not labels and cpus is None and memory is None:
+        raise click.UsageError("say what to change: --label, --cpus or --memory")
+    changed = connect(context).set_host(host, labels=dict(labels) or None, cpus=cpus, memory_mib=memory)
+    show_one(changed, output)

@@ -31,6 +31,12 @@ def vm() -> None:
 @click.option("--cpus", type=int, default=1, show_default=True, help="Number of cores.")
 @click.option("--memory", type=Size(), default="512M", show_default=True, help="Memory, with its unit: K, M, G, T.")
 @click.option("--disk", type=Size(), help="Size of the disk, with its unit.  [default: that of the image]")
+@click.option("--host", metavar="HOST", help="Where it must run: a host, or a label of hosts, as in rack=r1.")
+@click.option(
+    "--spread",
+    metavar="GROUP",
+    help="VMs of one group never share a host; GROUP@LABEL: nor hosts with the same value of that label.",
+)
 @click.option("--label", "labels", type=Label(), multiple=True, help="To find it by; may be repeated.")
 @wait_options
 @output_option
@@ -42,6 +48,8 @@ def create(
     cpus: int,
     memory: int,
     disk: int | None,
+    host: str | None,
+    spread: str | None,
     labels: tuple[tuple[str, str], ...],
     no_wait: bool,
     timeout_s: float,
@@ -54,7 +62,7 @@ def create(
       ucloud vm create web --image debian --cpus 2 --memory 1G --disk 10G --label tier=front
     """
     client = connect(context)
-    made, action = client.create_vm(name, image, cpus, memory, disk, dict(labels))
+    made, action = client.create_vm(name, image, cpus, memory, disk, dict(labels), host, spread)
     if not no_wait:
         progress.wait(client, [(name, action)], timeout_s, look=f"ucloud vm show {name}")
         made = client.vm(made["id"])

@@ -42,9 +42,16 @@ class Client:
         memory_mib: int | None = None,
         disk_mib: int | None = None,
         labels: Mapping[str, str] | None = None,
+        host: str | None = None,
+        spread: str | None = None,
     ) -> tuple[Json, Json]:
-        """The VM and the action to wait for. What is not given is the server's default."""
-        wishes = {"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "labels": dict(labels or {}) or None}
+        """The VM and the action to wait for. What is not given is the server's default.
+
+        host: where it must run: a host, or a label (rack=r1). spread: a group whose VMs never share a host (web), or hosts
+        with the same value of a label (web@rack).
+        """
+        wishes: Json = {"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "labels": dict(labels or {}) or None}
+        wishes |= {"host": host, "spread": spread}
         answer = self._post("/v1/vms", {"name": name, "image": image} | _given(wishes))
         return answer["vm"], answer["action"]
 
@@ -130,6 +137,20 @@ class Client:
 
     def host(self, host: str) -> Json:
         return self._thing("host", host)
+
+    def set_host(
+        self,
+        host: str,
+        enabled: bool | None = None,
+        labels: Mapping[str, str] | None = None,
+        cpus: int | None = None,
+        memory_mib: int | None = None,
+    ) -> Json:
+        """The host, changed. labels replace those that it has; cpus, memory_mib: the agreed capacity, 0 for all it has."""
+        changes = {"enabled": enabled, "labels": labels, "cpus": cpus, "memory_mib": memory_mib}
+        response = self._transport.request("PATCH", _path("host", host), json=_given(changes))
+        changed: Json = response.json()["host"]
+        return changed
 
     def create_pool(self, name: str, path: str) -> Json:
         pool: Json = self._post("/v1/pools", {"name": name, "path": path})["pool"]

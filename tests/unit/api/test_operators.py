@@ -44,6 +44,21 @@ def test_a_disabled_host_is_not_up(cloud: Cloud) -> None:
     assert cloud.ok("GET", "/v1/hosts")["hosts"][0]["state"] == "disabled"
 
 
+def test_what_is_wanted_of_a_host_changes(cloud: Cloud) -> None:
+    id = cloud.add_host("h1", cpus=4, memory_mib=4096)
+    cloud.catch_up()
+    changed = cloud.ok("PATCH", "/v1/hosts/h1", json={"enabled": False, "labels": {"rack": "r1"}, "cpus": 2})["host"]
+    assert (changed["state"], changed["labels"], changed["cpus"]) == ("disabled", {"rack": "r1"}, 2)
+    revision = cloud.revision(Host.at(id))
+    cloud.ok("PATCH", "/v1/hosts/h1", json={"cpus": 2})
+    assert cloud.revision(Host.at(id)) == revision, "what changes nothing writes nothing"
+    changed = cloud.ok("PATCH", f"/v1/hosts/{id}", json={"enabled": True, "labels": {}})["host"]
+    assert (changed["state"], changed["labels"], changed["cpus"]) == ("up", {}, 2)
+    error = cloud.refused(422, "PATCH", "/v1/hosts/h1", json={"enabled": "yes", "cpus": -1, "drain": True})
+    assert set(error["details"]) == {"enabled", "cpus", "drain"}
+    cloud.refused(404, "PATCH", "/v1/hosts/h9", json={"enabled": True})
+
+
 def test_pools(cloud: Cloud) -> None:
     made = cloud.ok("POST", "/v1/pools", json={"name": "default", "path": "/var/lib/ucloud/pool"}, status=201)["pool"]
     cloud.catch_up()

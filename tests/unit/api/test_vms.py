@@ -59,13 +59,30 @@ def test_bad_names_are_refused_with_the_rule(ready: Cloud, name: Any) -> None:
         *(("labels", value) for value in ([], {"a": 1}, {"": "x"}, {"a b": ""}, {"a": "x\n"}, {"k" * 64: ""})),
         ("labels", {f"k{n}": "" for n in range(17)}),
         ("labels", {f"key{n}": "v" * 60 for n in range(8)}),
-        *((later, "x") for later in ("networks", "keys", "user_data", "host", "spread", "ha", "project", "count", "pool")),
+        *(("host", value) for value in ("h9", "../h1", 7, "a b=c", "=", "host-01kam0000000000000000000zz")),
+        *(("spread", value) for value in ("Web", "web@", "web@a b", "@rack", 7)),
+        *((later, "x") for later in ("networks", "keys", "user_data", "ha", "project", "count", "pool")),
     ],
 )
 def test_bad_fields_are_named(ready: Cloud, field: str, value: Any) -> None:
     error = ready.refused(422, "POST", "/v1/vms", json={"name": "web", "image": "tiny", field: value})
     assert list(error["details"]) == [field]
     assert ready.store.list("vm/").items == ()
+
+
+def test_a_vm_may_say_where_it_runs(ready: Cloud) -> None:
+    """By the host's name or id; a label is kept as it is. One that is too large for the host it names is refused."""
+    host = ready.add_host("h2", cpus=4, memory_mib=4096)
+    id, _ = ready.add_vm("a", host="h2", spread="web@rack")
+    vm = ready.ok("GET", f"/v1/vms/{id}")["vm"]
+    assert (vm["wanted_host"], vm["spread"]) == ("h2", "web@rack")
+    assert ready.read(Vm, f"vm/{id}").host == host
+    id, _ = ready.add_vm("b", host="rack=r1")
+    assert ready.ok("GET", f"/v1/vms/{id}")["vm"]["wanted_host"] == "rack=r1"
+    ready.add_host("large", cpus=64, memory_mib=65536)
+    ready.catch_up()
+    ready.ok("POST", "/v1/vms", 202, json={"name": "c", "image": "tiny", "cpus": 32})
+    ready.refused(507, "POST", "/v1/vms", json={"name": "d", "image": "tiny", "cpus": 32, "host": "h2"})
 
 
 def test_all_bad_fields_are_named_at_once(ready: Cloud) -> None:

@@ -8,7 +8,7 @@ from ucloud.cli.main import main
 WAIT = {"--timeout", "--no-wait"}
 OUTPUT = {"-o", "--output"}
 OPTIONS = {
-    "vm create": {"--image", "--cpus", "--memory", "--disk", "--label"} | WAIT | OUTPUT,
+    "vm create": {"--image", "--cpus", "--memory", "--disk", "--host", "--spread", "--label"} | WAIT | OUTPUT,
     "vm list": {"--name", "--label"} | OUTPUT,
     "vm show": OUTPUT,
     "vm start": WAIT | OUTPUT,
@@ -23,6 +23,9 @@ OPTIONS = {
     "image delete": WAIT | OUTPUT,
     "host list": OUTPUT,
     "host show": OUTPUT,
+    "host enable": set(),
+    "host disable": set(),
+    "host set": {"--label", "--cpus", "--memory"} | OUTPUT,
 }
 
 
