@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
@@ -11,23 +12,25 @@ from ucloud.idempotency import decide as idempotency
 from ucloud.image.loop import ImageLoop
 from ucloud.loop import Decider, Loop, run_all
 from ucloud.scheduler.decide import decide as schedule
+from ucloud.scheduler.hosts import Policy
 from ucloud.store.contract import Store
 from ucloud.store.journal import Journal
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
-Make = Callable[[Store, View, SystemClock, Leadership], Loop]
+Make = Callable[[Config, Store, View, SystemClock, Leadership], Loop]
 
 
-def scheduler(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
-    return Decider("scheduler", store, view, schedule, clock, leadership, journal=Journal(store, "scheduler", clock))
+def scheduler(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+    decide = partial(schedule, policy=Policy(cpu_overcommit=config.control.cpu_overcommit))
+    return Decider("scheduler", store, view, decide, clock, leadership, journal=Journal(store, "scheduler", clock))
 
 
-def images(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+def images(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
     return ImageLoop(store, view, drivers.pool, clock, leadership)
 
 
-def sweeper(store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
     return Decider("idempotency", store, view, idempotency.decide, clock, leadership, idempotency.PERIOD_S)
 
 
@@ -46,7 +49,7 @@ def main(config: Config) -> None:
         woken = threading.Event()
         view = View(store, (*prefixes, f"lock/{name}"), clock, woken.set)
         leadership = Leadership(store, name, process_name("control"), config.control.ttl_s, clock)
-        loops.append((make(store, view, clock, leadership), woken))
+        loops.append((make(config, store, view, clock, leadership), woken))
         leaderships.append(leadership)
     try:
         run_all(loops, stop)
