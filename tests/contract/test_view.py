@@ -146,6 +146,19 @@ def test_a_bad_record_is_left_out_and_named(world: World, make_view: MakeView) -
     assert set(view.bad) == {"host/d"}
 
 
+def test_a_record_that_makes_no_sense_is_left_out_too(world: World, make_view: MakeView) -> None:
+    bad = {"host/b": encode(host("a")), "host/c": b'{"id":' + b"[" * 100_000, "host/\udcff": encode(host("a"))}
+    view = make_view()
+    view.refresh()
+    world.store.commit(bad)
+    put(world, host("a"))
+    sees(world, view, lambda: list(view.all(Host)) == ["host/a"])
+    assert set(view.bad) == set(bad)
+    view.distrust()
+    view.refresh()
+    assert set(view.bad) == set(bad)
+
+
 def test_unknown_fields_survive_a_write(world: World, make_view: MakeView) -> None:
     world.store.commit({"host/a": b'{"id":"a","name":"a","created":"","of_tomorrow":{"x":[1,null]}}'})
     view = make_view()

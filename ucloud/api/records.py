@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar, cast
 
+import msgspec
 from flask import request
 
 from ucloud.api.services import services
 from ucloud.base.clock import parse_timestamp
 from ucloud.base.errors import Conflict, Error, Invalid, NotFound, Temporary
 from ucloud.base.ids import is_id, is_name, new_id
-from ucloud.model import keys
+from ucloud.model import keys, sense
 from ucloud.model.bookkeeping import Idempotency, Unique
 from ucloud.model.decision import Requirement, absent
 from ucloud.model.kinds import kind_of
@@ -45,7 +46,11 @@ class StoreSource:
 
 
 def _fact(kind: type[R], item: Item) -> Fact[R]:
-    record, unknown = decode(kind, item.value)
+    try:
+        record, unknown = decode(kind, item.value)
+        sense.check(item.key, record)
+    except msgspec.DecodeError as error:
+        raise Error(f"the record {item.key} makes no sense, an operator must mend it: {error}") from error
     return Fact(item.key, record, item.mod_revision, unknown)
 
 

@@ -38,8 +38,11 @@ class Fact(msgspec.Struct, Generic[R], frozen=True):
 
 
 def decode(kind: type[R], value: bytes) -> tuple[R, dict[str, Any]]:
-    """The record, and the fields that this version does not know. Raises msgspec.DecodeError or ValidationError."""
-    raw = msgspec.json.decode(value, type=dict[str, Any])
+    """The record, and the fields that this version does not know. Raises msgspec.DecodeError (a ValidationError is one)."""
+    try:
+        raw = msgspec.json.decode(value, type=dict[str, Any])
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
     record = msgspec.convert(raw, kind, strict=True)
     known = kind.__struct_encode_fields__
     return record, {name: value for name, value in raw.items() if name not in known}

@@ -120,7 +120,13 @@ class EtcdWatch:
 
 
 def full(key: str) -> bytes:
-    return (ROOT + key).encode()
+    return (ROOT + key).encode(errors="surrogateescape")
+
+
+def key_of(kv: Any) -> str:
+    """Others may have put keys there that are not text: nobody asks for them, but they must be told apart."""
+    key: str = kv.key.decode(errors="surrogateescape")
+    return key.removeprefix(ROOT)
 
 
 def range_end(prefix: str) -> bytes:
@@ -130,10 +136,10 @@ def range_end(prefix: str) -> bytes:
 
 
 def item_of(kv: Any) -> Item:
-    return Item(kv.key.decode().removeprefix(ROOT), kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+    return Item(key_of(kv), kv.value, kv.create_revision, kv.mod_revision, kv.lease)
 
 
 def change_of(event: Any) -> Change:
     kv = event.kv
     item = None if event.type == DELETE else item_of(kv)
-    return Change(kv.key.decode().removeprefix(ROOT), item, kv.mod_revision)
+    return Change(key_of(kv), item, kv.mod_revision)

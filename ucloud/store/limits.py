@@ -26,5 +26,5 @@ def size_bytes(puts: Mapping[str, bytes], deletes: Sequence[str], requires: Sequ
     for requirement in requires:
         # A comparison over a prefix carries both ends of its range.
         texts += (requirement.key,) if isinstance(requirement, Unchanged) else (requirement.prefix, requirement.prefix)
-    keys = sum(len(ROOT) + len(text.encode()) for text in texts)
+    keys = sum(len(ROOT) + len(text.encode(errors="surrogateescape")) for text in texts)
     return keys + sum(map(len, puts.values())) + ENVELOPE_BYTES * (len(texts) + 2)

@@ -13,6 +13,7 @@ import msgspec
 
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Temporary
+from ucloud.model import sense
 from ucloud.model.kinds import kind_of
 from ucloud.model.record import Fact, Record, decode, encode
 from ucloud.store.contract import Batch, Change, Compacted, Item, Store, Watch
@@ -160,7 +161,8 @@ class View:
             return
         try:
             record, unknown = decode(kind, change.item.value)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            sense.check(change.key, record)
+        except msgspec.DecodeError as error:
             facts.pop(change.key, None)
             self.bad[change.key] = str(error)
             log.error("%s cannot be read and is left out: %s", change.key, error)

@@ -1,0 +1,62 @@
+"""Whether a record makes sense. Whoever reads records from the store calls this before anybody acts on one.
+
+What decodes need not be what ucloud wrote: a hand, or a host that was taken over, may have put it there. Its names become
+parts of keys, paths and command lines, its numbers are added up. Here stands only what holds for everything that ucloud
+writes; the API refuses more, and tells people why.
+"""
+
+import functools
+import re
+
+import msgspec
+
+from ucloud.base.clock import parse_timestamp
+from ucloud.model.bookkeeping import Idempotency
+from ucloud.model.image import Image, Pool
+from ucloud.model.record import Record
+from ucloud.model.vm import Manifest, Placement, Vm
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAMED = frozenset({"id", "vm", "host", "image", "pool", "project", "name"})
+OTHERWISE_NAMED = {(Vm, "host"), (Idempotency, "name")}  # a wish, a client's own key: never part of a path
+
+
+def check(key: str, record: Record) -> None:
+    """Raises msgspec.ValidationError, saying what is wrong with the record that was found under `key`."""
+    if record.key != key:
+        raise msgspec.ValidationError(f"by its fields it belongs under {record.key!r}")
+    names, numbers = fields(type(record))
+    for name in names:
+        value = getattr(record, name)
+        if not NAME.fullmatch(value) and not (value == "" and isinstance(record, Placement)):
+            raise msgspec.ValidationError(f"{name}: {value!r} cannot be a name")
+    for name in numbers:
+        if getattr(record, name) < 0:
+            raise msgspec.ValidationError(f"{name}: {getattr(record, name)} is less than nothing")
+    if isinstance(record, Manifest):
+        for disk in record.disks:
+            _check_path(disk.pool.path)
+    elif isinstance(record, Pool):
+        _check_path(record.path)
+    elif isinstance(record, Image | Idempotency):
+        _check_time(record.created)
+
+
+@functools.cache
+def fields(kind: type[Record]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those that hold names, and those that hold numbers."""
+    every = msgspec.structs.fields(kind)
+    names = [field.name for field in every if field.name in NAMED and (kind, field.name) not in OTHERWISE_NAMED]
+    return tuple(names), tuple(field.name for field in every if field.type is int)
+
+
+def _check_path(path: str) -> None:
+    if not path.startswith("/") or "\0" in path:
+        raise msgspec.ValidationError(f"path: {path!r} is not absolute")
+
+
+def _check_time(text: str) -> None:
+    try:
+        parse_timestamp(text)
+    except ValueError as error:
+        raise msgspec.ValidationError(f"created: {text!r} is no time") from error
