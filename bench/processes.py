@@ -84,10 +84,6 @@ class Process:
         ticks = sum(sum(map(int, fields[11:15])) for _, fields in stats() if fields[2] == str(self.pid))
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def resident_mib(self) -> float:
-        (line,) = (line for line in Path(f"/proc/{self.pid}/status").read_text().splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) / 1024
-
 
 class PlainCloud:
     """`daemons` by name: api-1, control-1, host-1, … pool: `fake` (disks are empty files) or `directory` (real ones)."""
@@ -119,14 +115,14 @@ class PlainCloud:
         """All daemons run, all hosts are known and alive, and there is an image to make VMs of."""
         for kind in ("api", "control"):
             for number in range(1, self._counts[kind] + 1):
-                self._add(kind, number)
+                self.add(kind, number)
         with self.client() as client, self.store() as store:
             wait_for(client.is_ready, "the API", pause_s=0.2)
             pool = Pool(name="local", kind=self._pool, path=str(self.pool_dir), created=timestamp(SystemClock().now_s()))
             store.commit({pool.key: encode(pool)})
             for number in range(1, self._counts["host"] + 1):
                 self.host_ids[f"host-{number}"] = client.create_host(f"h{number}")["id"]
-                self._add("host", number)
+                self.add("host", number)
             self._upload(client)
             hosts = self._counts["host"]
             wait_for(lambda: sum(host["state"] == "up" for host in client.hosts()) == hosts, "the hosts", pause_s=0.5)
@@ -159,13 +155,15 @@ class PlainCloud:
         used = {kind: sum(daemon.cpu_s() for daemon in self.kind(kind)) for kind in self._counts}
         return {**used, "etcd": self.etcd.cpu_s()}
 
-    def _add(self, kind: str, number: int) -> None:
+    def add(self, kind: str, number: int) -> Process:
+        """Start it, with a configuration of its own."""
         name = f"{kind}-{number}"
         file = self.directory / f"{name}.toml"
         file.write_text(config.to_toml(self._config(kind, number)))
         command = [sys.executable, "-m", "ucloud.daemon.main", "daemon", kind, "--config", str(file)]
         self.daemons[name] = Process(name, command, self.directory / f"{name}.log")
         self.daemons[name].start()
+        return self.daemons[name]
 
     def _config(self, kind: str, number: int) -> config.Config:
         state = self.directory / f"{kind}-{number}"
