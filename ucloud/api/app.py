@@ -1,6 +1,7 @@
 """The REST API as a Flask application. `api/server.py` serves it; tests call it directly.
 
-One module per noun; what they share is here: the error envelope and a request id on every answer, whatever went wrong.
+One module per noun; what they share is here: the error envelope and a request id on every answer, whatever went wrong; and
+what no request may do, whoever it is from.
 """
 
 import logging
@@ -12,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from ucloud.api import action, health, host, image, internal, pool, vm
 from ucloud.api.services import Services
-from ucloud.base.errors import Error, Temporary
+from ucloud.base.errors import Error, Forbidden, Temporary
 
 log = logging.getLogger("ucloud.api")
 
@@ -20,6 +21,7 @@ MAX_BODY_BYTES = 1024 * 1024  # of JSON; uploads of images are streamed and have
 SILENCE_S = 60.0
 MESSAGES = {404: "there is nothing at this path", 405: "this path does not allow this method"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+OWN_HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
 
 
 def create_app(services: Services) -> Flask:
@@ -34,6 +36,7 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(Exception, _bug)
     health.measure(app, services)
+    app.before_request(_refuse_strange_pages)  # counted like every other request
     for noun in (vm, image, host, pool, action, internal, health):
         app.register_blueprint(noun.routes)
     return app
@@ -46,6 +49,16 @@ def _bound_silence() -> None:
         socket.settimeout(SILENCE_S)
 
 
+def _refuse_strange_pages() -> None:
+    """A browser that reaches the API must not act for pages of others: not for one whose name was made to lead here (DNS
+    rebinding), nor for one that sends requests without seeing the answers (CSRF). Raises Forbidden."""
+    host, origin = request.headers.get("Host", "localhost"), request.headers.get("Origin")
+    if not OWN_HOST.fullmatch(host):
+        raise Forbidden("ask for this API by its address, or as localhost")
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
+        raise Forbidden("pages of other origins may not use this API")
+
+
 def _name_request() -> None:
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
@@ -53,6 +66,7 @@ def _name_request() -> None:
 
 def _name_answer(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"  # a guest's log is no page
     return response
 
 

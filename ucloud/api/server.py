@@ -4,8 +4,11 @@ gunicorn, because it streams uploads, speaks on unix sockets, and lets a connect
 and view are opened in the worker, after the fork: gRPC does not survive one.
 """
 
+import contextlib
 import logging
 import os
+import socket
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -21,10 +24,39 @@ log = logging.getLogger("ucloud.api.server")
 
 THREADS = 64
 GRACE_S = 10
+HEAD_S = 10.0  # to send the head of a request
+BODY_S = 60.0  # to send its JSON and take the answer; uploads and waits have limits of their own
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type annotations
-    """A stopping worker ends the waits of its clients at once; they ask again elsewhere."""
+    """A stopping worker ends the waits of its clients at once; they ask again elsewhere. A client that sends its request as
+    slowly as it can is hung up on, as it holds a thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadlines_s: dict[Any, float] = {}  # by connection
+
+    def handle(self, conn: Any) -> Any:
+        self._deadlines_s[conn] = time.monotonic() + HEAD_S
+        try:
+            return super().handle(conn)
+        finally:
+            self._deadlines_s.pop(conn, None)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        self._deadlines_s.pop(conn, None)
+        if req.method in ("POST", "PATCH"):
+            self._deadlines_s[conn] = time.monotonic() + BODY_S
+        return super().handle_request(req, conn)
+
+    def murder_pending(self) -> None:
+        """Called by gunicorn about every second, in the main thread, which alone closes sockets."""
+        super().murder_pending()
+        now_s = time.monotonic()
+        for conn, deadline_s in list(self._deadlines_s.items()):
+            if deadline_s < now_s:
+                with contextlib.suppress(OSError):  # it is gone already
+                    conn.sock.shutdown(socket.SHUT_RDWR)  # whoever reads from it sees its end
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

@@ -18,6 +18,7 @@ from ucloud.store.contract import Store
 
 MAX_WAITS = 40  # of the server's 64 threads, so that short requests always find one
 MAX_UPLOADS = 8
+MAX_LOGS = 8  # a host that stands still keeps each of them waiting
 
 
 class Places:
@@ -57,6 +58,7 @@ class Services:
     hosts: httpx.Client = field(default_factory=_host_client)
     waits: Places = field(default_factory=lambda: Places(MAX_WAITS, "requests are waiting"))
     uploads: Places = field(default_factory=lambda: Places(MAX_UPLOADS, "uploads are running"))
+    logs: Places = field(default_factory=lambda: Places(MAX_LOGS, "logs are being fetched"))
 
     def now(self) -> str:
         return timestamp(self.clock.now_s())

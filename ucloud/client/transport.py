@@ -104,7 +104,7 @@ def _open(address: str) -> httpx.Client:
     timeout = httpx.Timeout(TIMEOUT_S, connect=5.0)
     if address.startswith("unix:"):
         transport = httpx.HTTPTransport(uds=address.removeprefix("unix:"), verify=False)  # no TLS here
-        return httpx.Client(transport=transport, base_url="http://ucloud", timeout=timeout, headers=headers, trust_env=False)
+        return httpx.Client(transport=transport, base_url="http://localhost", timeout=timeout, headers=headers, trust_env=False)
     # Loading certificates takes longer than a request, so it is left out where none are looked at.
     is_tls = address.startswith("https:")
     return httpx.Client(base_url=address, timeout=timeout, headers=headers, trust_env=False, verify=is_tls)

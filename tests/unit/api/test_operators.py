@@ -179,3 +179,14 @@ def test_log_of_a_host_that_does_not_answer(cloud: Cloud, answer: httpx.Response
     error = cloud.refused(503, "GET", "/v1/vms/web/log")
     assert "h1" in error["message"]
     assert "t0ken" not in str(error)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:2379/v3?", "http://etcd.example:80", "https://[::1]:80", "file:///etc", ""])
+def test_a_host_cannot_send_the_api_to_other_places(cloud: Cloud, url: str) -> None:
+    cloud.add_image()
+    log = Log(cloud)
+    vm, _ = cloud.add_vm()
+    cloud.run(vm, log.host)
+    cloud.put(Endpoint(host=log.host, url=url, token=Secret("t0ken")))
+    assert cloud.refused(503, "GET", "/v1/vms/web/log")["code"] == "temporary"
+    assert log.asked == []

@@ -1,5 +1,6 @@
 """The API behind its real server: a process of its own, on a unix socket and on TCP."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from tests.unit.api.cloud import DATA, SHA256
+from ucloud.api.server import THREADS
 
 PROGRAM = """
 import sys
@@ -46,7 +48,7 @@ class Served:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path), self.tcp], env=environment)
         transport = httpx.HTTPTransport(uds=str(path), verify=False)
-        self.http = httpx.Client(transport=transport, base_url="http://api", timeout=60)
+        self.http = httpx.Client(transport=transport, base_url="http://localhost", timeout=60)
 
     def await_ready(self) -> None:
         while self.process.poll() is None:
@@ -99,9 +101,18 @@ def test_an_upload_cut_off_in_the_middle_leaves_the_image_waiting(served: Served
     made = served.http.post("/v1/images", json={"name": "tiny", "bytes": len(DATA), "sha256": SHA256}).json()
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(str(served.path))
-        head = f"PUT /v1/images/{made['image']['id']}/data HTTP/1.1\r\nHost: api\r\nContent-Length: {len(DATA)}\r\n\r\n"
+        head = f"PUT /v1/images/{made['image']['id']}/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(DATA)}\r\n\r\n"
         raw.sendall(head.encode() + DATA[:3])
         raw.shutdown(socket.SHUT_WR)
         assert b" 4" in raw.recv(100)
     assert served.http.get("/v1/images/tiny").json()["image"]["phase"] == "uploading"
     assert served.http.put("/v1/images/tiny/data", content=DATA).status_code == 202
+
+
+def test_clients_that_never_end_their_head_hold_no_thread_for_long(served: Served) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(THREADS):
+            slow = opened.enter_context(socket.socket(socket.AF_UNIX))
+            slow.connect(str(served.path))
+            slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
+        assert served.http.get("/healthz").status_code == 200
