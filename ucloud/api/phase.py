@@ -72,7 +72,8 @@ def state(sight: Sight) -> State:
         since = sight.placement.since if sight.placement else vm.created
         if vm.power == "off":
             return State("stopped", "it was stopped before it had a host")
-        return State("pending", reason, Waiting("a host with room for it", "scheduler", since))
+        what = f"a host with room for it: {reason}" if reason else "the scheduler to choose a host"
+        return State("pending", reason, Waiting(what, "scheduler", since))
     assert sight.placement is not None
     if not sight.alive:
         return State("unknown", reason, Waiting(f"{sight.host_name} to be alive again", sight.host_name, None))

@@ -277,4 +277,5 @@ def show(fact: Fact[Vm], source: Source) -> dict[str, Any]:
         "reason": state.reason,
         "waiting_for": state.waiting._asdict() if state.waiting else None,
         "error": sight.status.error if sight.status else "",
+        "crashes": sight.status.crashes if sight.status else 0,
     }

@@ -4,7 +4,7 @@ import contextlib
 
 import click
 
-from ucloud.base.errors import Error, Invalid, NoCapacity, NotFound
+from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, NotFound
 from ucloud.cli.options import connect
 from ucloud.cli.output import printable
 from ucloud.client import ConfigError, Unreachable
@@ -27,6 +27,8 @@ def _next(error: Error, context: click.Context) -> list[str]:
         return [_images(context), "All images: ucloud image list"]
     if isinstance(error, NotFound) and noun in ("vm", "image", "host"):
         return [f"All there are: ucloud {noun} list"]
+    if isinstance(error, Conflict) and error.details.get("name") == "taken":
+        return [f"Choose another name, or look at what has it: ucloud {noun} list"]
     if isinstance(error, NoCapacity):
         return ["What the hosts have: ucloud host list"]
     return []

@@ -25,9 +25,18 @@ def image() -> None:
     """Images: what the disks of VMs are cloned from."""
 
 
+def _full_file(context: click.Context, param: click.Parameter, file: Path) -> Path:
+    """A pipe or a device has no size that could be announced."""
+    if not file.is_file():
+        raise click.BadParameter(f"{str(file)!r} is not a regular file")
+    if not file.stat().st_size:
+        raise click.BadParameter(f"{str(file)!r} is empty")
+    return file
+
+
 @image.command()
 @click.argument("name")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), callback=_full_file)
 @click.option("--pool", help="Where to keep it.  [default: the only pool there is]")
 @wait_options
 @output_option

@@ -26,7 +26,7 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
             self.fail(f"{value!r} is no size: give a number and a unit, K, M, G or T, as in 512M or 2G", param, ctx)
         mib = Decimal(match[1]) * UNITS_MIB[match[2]]
         if mib != int(mib) or mib < 1:
-            self.fail(f"{value!r} is not a whole number of M", param, ctx)
+            self.fail(f"{value!r} must be a whole number of M, and at least 1M", param, ctx)
         return int(mib)
 
 

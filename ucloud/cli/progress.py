@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ucloud.base.errors import Error
+from ucloud.base.errors import Error, Temporary
 from ucloud.cli.output import printable
 from ucloud.client import Client, Json, TimedOut
 
@@ -46,8 +46,8 @@ def telling() -> Iterator[Tell]:
 
 
 def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look: str) -> None:
-    """Until all have ended; each with the name of what it is about. Raises Failed, TimedOut or Interrupted, which say that
-    the work goes on and that `look` is the command to see how far it is."""
+    """Until all have ended; each with the name of what it is about. Raises Failed; and TimedOut, Temporary or Interrupted,
+    which say that the work goes on and that `look` is the command to see how far it is."""
     failed = []
     with telling() as tell:
         for name, action in actions:
@@ -60,6 +60,9 @@ def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look
                 ended = client.wait(action, timeout_s, tell_progress)
             except TimedOut as error:
                 raise TimedOut(f"{name}: {error.message}; the work goes on, see: {look}") from None
+            except Temporary as error:
+                message = f"{name}: no longer waiting: {error.message}; the work goes on, see: {look}"
+                raise type(error)(message, error.retry_s, error.details) from None
             except KeyboardInterrupt:
                 raise Interrupted(f"{name}: no longer waiting; the work goes on, see: {look}") from None
             if ended["state"] == "error":

@@ -208,7 +208,9 @@ def _show_deleted(actions: list[tuple[str, Json]], no_wait: bool, output: str) -
 @click.argument("vm")
 @click.pass_context
 def log(context: click.Context, vm: str) -> None:
-    """Print what a VM's guest wrote to its serial line, byte by byte as it came.
+    """Print what a VM's guest wrote to its serial line.
+
+    Byte by byte as it came, of all its boots; of a long log the end.
 
     \b
     Example:

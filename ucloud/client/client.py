@@ -211,7 +211,7 @@ class Client:
 
 
 def _path(noun: str, reference: str) -> str:
-    if reference in ("", ".", ".."):  # these mean something else in a URL
+    if reference in ("", ".", "..") or "/" in reference:  # these mean something else in a URL
         raise NotFound(f"there is no {noun} {reference!r}")
     return f"/v1/{noun}s/{quote(reference, safe='')}"
 

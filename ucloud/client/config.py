@@ -6,6 +6,7 @@ api = ["unix:/run/ucloud/api.sock", "http://[::1]:8642"]
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ucloud.base.errors import Invalid
 
@@ -45,6 +46,16 @@ def config_path(environment: Mapping[str, str]) -> Path:
 
 def checked(api: list[str], origin: str) -> list[str]:
     for address in api:
-        if not address.startswith(("unix:/", "http://", "https://")):
+        if not is_address(address):
             raise ConfigError(f"{origin}: {address!r} is no address; give unix:/PATH, http://HOST:PORT or https://HOST:PORT")
     return api
+
+
+def is_address(text: str) -> bool:
+    if text.startswith("unix:"):
+        return text.startswith("unix:/")
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that don't match, a port that is no number
+        return False

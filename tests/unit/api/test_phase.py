@@ -65,6 +65,9 @@ def test_phase_and_who_must_act(seen: Sight, phase: str, who: str | None) -> Non
 
 
 def test_reasons() -> None:
-    assert state(sight(placement=WAITS)).reason == "no host has room"
+    pending = state(sight(placement=WAITS))
+    assert pending.reason == "no host has room"
+    assert pending.waiting
+    assert pending.waiting.what == "a host with room for it: no host has room"
     assert state(sight(phase="running")) == State("running", "most room")
     assert state(sight(phase="off")).reason == "the guest powered itself off"

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from ucloud.base.errors import Conflict, Error, Forbidden, Invalid, NoCapacity, NotFound, Temporary
+from ucloud.cli import progress
 from ucloud.client import DEFAULT_ADDRESSES, Client, ConfigError, TimedOut, Unreachable, addresses
 from ucloud.client.transport import Transport, error_of
 
@@ -112,22 +113,24 @@ def test_answers_without_an_envelope(body: bytes) -> None:
     assert "r1" in error_of(refusal(500, "internal")).message
 
 
+RUNNING = {"id": "x", "state": "running", "progress": "starting", "error": None}
+
+
 def test_waiting_tells_progress_and_ends() -> None:
-    running = {"id": "x", "state": "running", "progress": "starting", "error": None}
-    servers = Servers(a=[ok({"action": running}), ok({"action": {**running, "state": "success"}})])
+    servers = Servers(a=[ok({"action": RUNNING}), ok({"action": {**RUNNING, "state": "success"}})])
     told: list[str] = []
-    ended = servers.client().wait(running, 60, lambda action: told.append(action["progress"]))
+    ended = servers.client().wait(RUNNING, 60, lambda action: told.append(action["progress"]))
     assert ended["state"] == "success"
     assert told == ["starting", "starting"]
     with pytest.raises(TimedOut, match="starting"):
-        servers.client().wait(running, 0)
+        servers.client().wait(RUNNING, 0)
 
 
 def test_references_cannot_leave_their_path() -> None:
     servers = Servers(a=[ok({"vm": {}})])
-    servers.client().vm("a/../../x?y#z")
-    assert servers.asked[0][1].url.raw_path == b"/v1/vms/a%2F..%2F..%2Fx%3Fy%23z"
-    for reference in ("", ".", ".."):
+    servers.client().vm("a..x?y#z")
+    assert servers.asked[0][1].url.raw_path == b"/v1/vms/a..x%3Fy%23z"
+    for reference in ("", ".", "..", "../x", "a/../../x"):
         with pytest.raises(NotFound):
             servers.client().vm(reference)
     assert len(servers.asked) == 1
@@ -170,12 +173,27 @@ def test_upload_that_failed_leaves_no_image(file: Path) -> None:
     assert [(r.method, r.url.path) for _, r in servers.asked][-1] == ("DELETE", "/v1/images/image-1")
 
 
+def test_a_wait_that_loses_the_api_says_that_the_work_goes_on() -> None:
+    servers = Servers(a=[REFUSED])
+    with pytest.raises(Unreachable, match="web: no longer waiting: .* the work goes on, see: ucloud vm show web") as lost:
+        progress.wait(servers.client(0), [("web", RUNNING)], 5, look="ucloud vm show web")
+    assert lost.value.details == {"a": "refused"}
+
+
 def test_lists_go_on_to_the_next_page() -> None:
     pages = [ok({"vms": [{"name": "a"}], "next_cursor": "vm/1"}), ok({"vms": [{"name": "b"}], "next_cursor": None})]
     servers = Servers(a=list(pages))
     assert [vm["name"] for vm in servers.client().vms(label="x=y")] == ["a", "b"]
     assert servers.asked[1][1].url.params["cursor"] == "vm/1"
     assert servers.asked[1][1].url.params["label"] == "x=y"
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense", "http://", "http://[::1", "http://[::1]:port", "http://a:99999", "unix:relative", "ftp://a"]
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no address"):
+        addresses({}, text)
 
 
 def test_addresses_come_from_option_environment_file_or_default(tmp_path: Path) -> None:
