@@ -181,9 +181,13 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def publish(cloud: Cloud, children: list[Child]) -> None:
+    """For `ucloud status` alone: a full disk must not end the supervisor, and all daemons with it."""
     new = state_file(cloud).with_suffix(".new")
-    new.write_bytes(msgspec.json.encode([child.state() for child in children]))
-    new.rename(state_file(cloud))
+    try:
+        new.write_bytes(msgspec.json.encode([child.state() for child in children]))
+        new.rename(state_file(cloud))
+    except OSError as error:
+        log.warning("cannot write %s: %s", state_file(cloud), error)
 
 
 def states(cloud: Cloud) -> list[DaemonState]:

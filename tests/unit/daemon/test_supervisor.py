@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 
 from ucloud.base.errors import Conflict
-from ucloud.daemon.cloud import Daemon
-from ucloud.daemon.supervisor import LONGEST_PAUSE_S, NEEDS_S, STEADY_S, Child, DaemonState, describe, locked
+from ucloud.daemon.cloud import Cloud, Daemon, Settings
+from ucloud.daemon.supervisor import (
+    LONGEST_PAUSE_S,
+    NEEDS_S,
+    STEADY_S,
+    Child,
+    DaemonState,
+    describe,
+    locked,
+    publish,
+    states,
+)
 
 
 def child(needs: Path) -> Child:
@@ -51,3 +61,9 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_what_cannot_be_written_for_status_ends_nothing(tmp_path: Path) -> None:
+    cloud = Cloud(Settings(), tmp_path, tmp_path / "missing")
+    publish(cloud, [child(tmp_path)])
+    assert states(cloud) == []
