@@ -4,7 +4,7 @@ tree=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
 cd "$tree"
 export PATH=$PATH:/usr/sbin:/sbin
 
-running_packages="etcd-server iproute2 python3-venv qemu-system-x86 qemu-utils util-linux"
+running_packages="etcd-server iproute2 nftables python3-venv qemu-system-x86 qemu-utils util-linux"
 testing_packages="$running_packages openssl procps"
 
 die() {

@@ -192,8 +192,11 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left(own: RunningCloud) ->
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--hosts", "3"], "--hosts 3"),
-        (["--etcd", "3"], "--etcd 3"),
+        (["--hosts", "0"], "--hosts"),
+        (["--hosts", "10"], "--hosts"),
+        (["--etcd", "2"], "--etcd"),
+        (["--hosts", "2", "--etcd", "3"], "--etcd 3"),
+        (["--memory", "much"], "--memory"),
         (["--name", "../x"], "--name ../x"),
         (["--name", "x" * 300], "--name xxx"),
         (["--name", "/etc"], "--name /etc"),

@@ -14,7 +14,7 @@ from ucloud import __version__
 from ucloud.base import errors
 from ucloud.base.errors import Error, Temporary
 
-FIRST_PATIENCE_S = 1.0  # nobody ever answered this client: probably there is no cloud, so say so soon
+FIRST_PATIENCE_S = 1.0  # nobody ever took a connection of this client: probably there is no cloud, so say so soon
 RETRY_S = 0.2
 TIMEOUT_S = 75.0  # of silence: longer than the API lets anybody wait
 
@@ -47,7 +47,7 @@ class Transport:
         assert addresses, "no address"
         self._clients = {address: (connect or _open)(address) for address in addresses}
         self._order = list(addresses)
-        self._patience_s, self._answered = patience_s, False
+        self._patience_s, self._connected = patience_s, False
 
     def request(
         self,
@@ -65,7 +65,7 @@ class Transport:
             try:
                 return self._once(method, path, json=json, params=params, headers=headers)
             except Temporary as error:
-                limit_s = (self._patience_s if patience_s is None else patience_s) if self._answered else FIRST_PATIENCE_S
+                limit_s = (self._patience_s if patience_s is None else patience_s) if self._connected else FIRST_PATIENCE_S
                 pause_s = min(error.retry_s, 5.0) * random.uniform(1.0, 1.3)  # many clients: not all at once
                 if time.monotonic() + pause_s > began_s + limit_s:
                     raise
@@ -83,12 +83,15 @@ class Transport:
                 response = self._clients[address].request(method, path, **arguments)
             except httpx.TransportError as error:
                 tried[address] = str(error) or type(error).__name__
-                if "content" in arguments and not isinstance(error, httpx.ConnectError):
+                if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+                    continue
+                self._connected = True
+                if "content" in arguments:
                     break  # the body is used up in part
                 continue
             self._order.remove(address)
             self._order.insert(0, address)
-            self._answered = True
+            self._connected = True
             if response.status_code >= 400:
                 raise error_of(response)
             return response

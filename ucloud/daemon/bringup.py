@@ -2,15 +2,16 @@
 
 In this order: what can be refused is refused before anything is made; then directories, network and the supervisor with its
 daemons; then, through the API, the records of the pool and of each host; last the host daemons, which need their ids. What
-takes long is told to `say`.
+takes long is told to `say`. Faults made by `ucloud lab` are undone.
 """
 
 import errno
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -19,14 +20,17 @@ from ucloud.base.config import to_toml
 from ucloud.base.errors import Conflict, Invalid, NotFound, Temporary
 from ucloud.client import Client
 from ucloud.daemon import logfile, platform, supervisor, underlay
-from ucloud.daemon.cloud import Cloud, home, save_cloud
-from ucloud.daemon.teardown import stop_daemons, supervisors_of, tear_down
+from ucloud.daemon.cloud import Cloud, daemon_name, home, save_cloud
+from ucloud.daemon.lab_marks import Marks, locked
+from ucloud.daemon.teardown import find, stop_daemons, supervisors_of, tear_down
+from ucloud.driver.process.contract import Process
 
 READY_S = 120.0  # emulation and a slow disk included
 LOOK_S = 0.05
 PROGRAMS = {  # and the Debian packages that they come from
     "etcd": "etcd-server",
     "ip": "iproute2",
+    "nft": "nftables",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -52,7 +56,8 @@ def bring_up(cloud: Cloud, say: Say) -> Cloud:
         await_api(cloud, api, say)
         cloud = add_records(cloud, api, say)
         for host in cloud.hosts:
-            write_config(cloud, host, f"host-{host.removeprefix('h')}")
+            configure_host(cloud, host)
+        for host in cloud.hosts:
             await_host(cloud, host, api, say)
     return cloud
 
@@ -60,17 +65,40 @@ def bring_up(cloud: Cloud, say: Say) -> Cloud:
 def prepare(cloud: Cloud, listener: socket.socket | None, say: Say) -> None:
     """Everything up to and including the supervisor. No listener: there is a supervisor already."""
     make_directories(cloud, say)
-    with supervisor.locked(cloud.state_dir):
+    with locked(cloud.state_dir):
         save_cloud(cloud)
-        if underlay.add(cloud, platform.links()):
-            say(f"network: {cloud.namespace('h1')} at {cloud.address('h1')}")
-            if not listener:
-                stop_daemons(cloud, say)  # they are in a namespace that has lost its name
-                listener = listen(cloud)
+        made = underlay.add(cloud, platform.links())
+        for host in made:
+            say(f"network: {cloud.namespace(host)} at {cloud.address(host)}")
+        if not listener and find([daemon.command for daemon in cloud.daemons() if daemon.host in made]):
+            stop_daemons(cloud, say)  # they are in a namespace that has lost its name
+            listener = listen(cloud)
+        undo_faults(cloud, say)
+        for host in cloud.central_hosts:
+            write_config(cloud, host, daemon_name("api", host))
+            write_config(cloud, host, daemon_name("control", host))
         if listener:
             stop_daemons(cloud, say)  # of a supervisor that was killed
             start_supervisor(cloud, listener, say)
             listener.close()
+        else:
+            tell(supervisors_of(cloud), signal.SIGHUP)  # there may be more hosts now
+
+
+def undo_faults(cloud: Cloud, say: Say) -> None:
+    """What `ucloud lab` did. The cables work again already."""
+    marks = Marks(cloud.marks_dir)
+    with marks.locked():
+        if faults := marks.all():
+            say(f"undoing: {', '.join(faults)}")
+            for host in cloud.hosts:
+                tell(platform.processes().inside(cloud.namespace(host)), signal.SIGCONT)
+            marks.clear()
+
+
+def tell(processes: Iterable[Process], number: signal.Signals) -> None:
+    for process in processes:
+        platform.processes().send(process, number)
 
 
 def check_programs() -> None:
@@ -113,7 +141,8 @@ def make_directories(cloud: Cloud, say: Say) -> None:
     for directory in (cloud.state_dir, cloud.pool_dir):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o711)  # a guest's own user opens its disk by name, and lists nothing
-    for directory in (cloud.run_dir, cloud.log_dir, *(cloud.state_dir / host for host in cloud.hosts)):
+    of_hosts = [place for host in cloud.hosts for place in (cloud.state_dir / host, cloud.host_run_dir(host))]
+    for directory in (cloud.run_dir, cloud.log_dir, cloud.marks_dir, *of_hosts):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if own.resolve() != cloud.state_dir:
         own.unlink(missing_ok=True)  # the link of a cloud whose directory was deleted
@@ -126,9 +155,8 @@ def make_directories(cloud: Cloud, say: Say) -> None:
 def start_supervisor(cloud: Cloud, listener: socket.socket, say: Say) -> None:
     """Detached: it outlives this command and its terminal."""
     say("starting etcd, api, control")
-    write_config(cloud, "h1", "api-1")
-    write_config(cloud, "h1", "control-1")
-    cloud.config_file("host-1").unlink(missing_ok=True)  # its record may have to be made first
+    for host in cloud.hosts:
+        cloud.config_file(daemon_name("host", host)).unlink(missing_ok=True)  # its record may have to be made first
     with (cloud.log_dir / "supervisor.log").open("ab") as log:
         subprocess.Popen(
             cloud.supervisor_command(),
@@ -140,11 +168,23 @@ def start_supervisor(cloud: Cloud, listener: socket.socket, say: Say) -> None:
         )
 
 
-def write_config(cloud: Cloud, host: str, name: str) -> None:
+def configure_host(cloud: Cloud, host: str) -> None:
+    """A host daemon that runs with other settings is started again; its guests go on."""
+    name = daemon_name("host", host)
+    if write_config(cloud, host, name):
+        tell(find([daemon.command for daemon in cloud.daemons() if daemon.name == name]), signal.SIGTERM)
+
+
+def write_config(cloud: Cloud, host: str, name: str) -> bool:
+    """Answers whether it was another one."""
     file = cloud.config_file(name)
+    text = f"# Written by `ucloud up`; changes will be lost.\n\n{to_toml(cloud.config(host))}"
+    if file.exists() and file.read_text() == text:
+        return False
     new = file.with_suffix(".new")
-    new.write_text(f"# Written by `ucloud up`; changes will be lost.\n\n{to_toml(cloud.config(host))}")
+    new.write_text(text)
     new.rename(file)
+    return True
 
 
 def await_api(cloud: Cloud, api: Client, say: Say) -> None:

@@ -18,20 +18,35 @@ import msgspec
 
 from ucloud.base import config
 from ucloud.base.errors import Invalid
+from ucloud.daemon import drivers
 
 DEFAULT_NAME = "uc"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,8}")  # with "-link" it still is the name of an interface: 15 bytes
 STATE_ROOT, RUN_ROOT = Path("/var/lib"), Path("/run")
 LONGEST_SOCKET = f"/h1/vm/vm-{'0' * 26}/console"
 MAX_SOCKET_BYTES = 107
+MAX_HOSTS = 9
+RESERVE_MIB = 1024  # of the machine's memory: not for guests
+ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
+ETCD_ELECTION_MS = 1000
 ETCD_QUOTA_BYTES = 4 << 30
 ETCD_KEEP = "10m"  # of history: a watch that was away for longer lists again
+# As short as etcd grants: at least 1.5 times its election timeout, in whole seconds. A leader that dies is noticed at most
+# this and etcd's 0.5 s after its last renewal.
+CONTROL_TTL_S = 2.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user chose, and the ids that the API gave to the hosts, so that the next `up` brings back the same ones."""
+    """What the user chose, and the ids that the API gave to the hosts, so that the next `up` brings back the same ones.
+
+    cpus, memory_mib: what each host has for guests; 0: all cores, and its share of the memory.
+    """
 
     name: str = DEFAULT_NAME
+    hosts: int = 1
+    etcd: int = 1
+    cpus: int = 0
+    memory_mib: int = 0
     port: int = 8642
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     hypervisor: Literal["qemu", "fake"] = "qemu"
@@ -39,23 +54,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Daemon(msgspec.Struct, frozen=True):
-    """command: as the kernel shows it once it runs. needs: it starts when this file is there."""
+    """command: as the kernel shows it once it runs. needs: it starts when this file is there, and none of `bans`."""
 
     name: str
+    host: str
     namespace: str
     command: tuple[str, ...]
     needs: Path
+    bans: tuple[Path, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("-")[0]
 
 
 class Cloud:
-    hosts = ("h1",)
-
     def __init__(self, settings: Settings, state_dir: Path, run_dir: Path) -> None:
         self.settings, self.state_dir, self.run_dir = settings, state_dir, run_dir
 
     @property
     def name(self) -> str:
         return self.settings.name
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(f"h{number}" for number in range(1, self.settings.hosts + 1))
+
+    @property
+    def central_hosts(self) -> tuple[str, ...]:
+        """Those that carry an API and a control process."""
+        return self.hosts[:3]
+
+    @property
+    def etcd_hosts(self) -> tuple[str, ...]:
+        return self.hosts[: self.settings.etcd]
 
     @property
     def file(self) -> Path:
@@ -71,7 +103,20 @@ class Cloud:
 
     @property
     def socket(self) -> Path:
+        """Leads, as `url` does, to any API that answers."""
         return self.run_dir / "api.sock"
+
+    def host_run_dir(self, host: str) -> Path:
+        """What a power cut takes."""
+        return self.run_dir / host
+
+    def api_socket(self, host: str) -> Path:
+        return self.host_run_dir(host) / "api.sock"
+
+    @property
+    def marks_dir(self) -> Path:
+        """Which faults `ucloud lab` has made: see `lab_marks`."""
+        return self.run_dir / "lab"
 
     @property
     def url(self) -> str:
@@ -103,56 +148,72 @@ class Cloud:
 
     @property
     def etcd_endpoints(self) -> tuple[str, ...]:
-        return (f"http://[{self.address('h1')}]:2379",)
+        return tuple(self._etcd_url(host, ETCD_PORT) for host in self.etcd_hosts)
 
     def config_file(self, name: str) -> Path:
         return self.run_dir / f"{name}.toml"
 
     def config(self, host: str) -> config.Config:
-        """The settings of all daemons of one host."""
+        """The settings of all daemons of one host. They ask first the etcd of their own host."""
+        own = self._etcd_url(host, ETCD_PORT)
         return config.Config(
-            etcd=config.Etcd(endpoints=self.etcd_endpoints),
+            etcd=config.Etcd(endpoints=tuple(sorted(self.etcd_endpoints, key=lambda endpoint: endpoint != own))),
             host=config.Host(
                 id=self.settings.host_ids.get(host, ""),
                 name=host,
                 state_dir=str(self.state_dir / host),
-                run_dir=str(self.run_dir / host),
+                run_dir=str(self.host_run_dir(host)),
                 address=str(self.address(host)),
+                cpus=self.settings.cpus,
+                memory_mib=self.settings.memory_mib or self._memory_share_mib,
                 accel=self.settings.accel,
                 hypervisor=self.settings.hypervisor,
             ),
-            api=config.Api(socket=str(self.socket)),
+            api=config.Api(socket=str(self.api_socket(host))),
+            control=config.Control(ttl_s=CONTROL_TTL_S),
         )
+
+    @property
+    def _memory_share_mib(self) -> int:
+        """A single host says itself what it has."""
+        return 0 if len(self.hosts) == 1 else max(1, drivers.machine.memory_mib() - RESERVE_MIB) // len(self.hosts)
 
     def daemons(self) -> list[Daemon]:
         """In the order in which they start; they stop in reverse."""
         return [
-            Daemon("etcd-1", self.namespace("h1"), self._etcd("h1"), self.file),
-            self._daemon("api-1", "api"),
-            self._daemon("control-1", "control"),
-            self._daemon("host-1", "host"),
+            *(self._daemon("etcd", host, self._etcd(host), self.file) for host in self.etcd_hosts),
+            *(self._own_daemon("api", host) for host in self.central_hosts),
+            *(self._own_daemon("control", host) for host in self.central_hosts),
+            *(self._own_daemon("host", host) for host in self.hosts),
         ]
 
-    def _daemon(self, name: str, kind: str) -> Daemon:
-        file = self.config_file(name)
-        return Daemon(name, self.namespace("h1"), ucloud_command("daemon", kind, "--config", str(file)), file)
+    def _own_daemon(self, kind: str, host: str) -> Daemon:
+        file = self.config_file(daemon_name(kind, host))
+        return self._daemon(kind, host, ucloud_command("daemon", kind, "--config", str(file)), file)
+
+    def _daemon(self, kind: str, host: str, command: tuple[str, ...], needs: Path) -> Daemon:
+        name = daemon_name(kind, host)
+        bans = [self.marks_dir / mark for mark in (f"{name}.killed", f"{host}.killed", f"{host}.frozen")]
+        return Daemon(name, host, self.namespace(host), command, needs, tuple(bans))
 
     def supervisor_command(self) -> tuple[str, ...]:
         return ucloud_command("daemon", "up", "--config", str(self.file))
 
     def _etcd(self, host: str) -> tuple[str, ...]:
-        client, peer = (f"http://[{self.address(host)}]:{port}" for port in (2379, 2380))
+        members = {daemon_name("etcd", other): self._etcd_url(other, ETCD_PEER_PORT) for other in self.etcd_hosts}
+        name = daemon_name("etcd", host)
+        client, peer = self._etcd_url(host, ETCD_PORT), members[name]
         options = {
-            "name": "etcd-1",
-            "data-dir": self.state_dir / "etcd-1",
+            "name": name,
+            "data-dir": self.state_dir / name,
             "listen-client-urls": client,
             "advertise-client-urls": client,
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"etcd-1={peer}",
+            "initial-cluster": ",".join(f"{member}={url}" for member, url in members.items()),
             "initial-cluster-token": self.name,
             "heartbeat-interval": 100,
-            "election-timeout": 1000,
+            "election-timeout": ETCD_ELECTION_MS,
             "quota-backend-bytes": ETCD_QUOTA_BYTES,
             "auto-compaction-mode": "periodic",
             "auto-compaction-retention": ETCD_KEEP,
@@ -160,7 +221,14 @@ class Cloud:
             "log-outputs": "stderr",
             "log-level": "warn",
         }
-        return ("etcd", *(f"--{name}={value}" for name, value in options.items()))
+        return ("etcd", *(f"--{option}={value}" for option, value in options.items()))
+
+    def _etcd_url(self, host: str, port: int) -> str:
+        return f"http://[{self.address(host)}]:{port}"
+
+
+def daemon_name(kind: str, host: str) -> str:
+    return f"{kind}-{host.removeprefix('h')}"
 
 
 def ucloud_command(*arguments: str) -> tuple[str, ...]:

@@ -55,9 +55,10 @@ def main() -> None:
     if sys.argv[1:2] == ["daemon"]:
         sys.exit(run_daemon())
     from ucloud.cli.main import main as program
+    from ucloud.daemon.lab import lab
     from ucloud.daemon.up import down, status, up
 
-    for command in (up, down, status):
+    for command in (up, down, status, lab):
         program.add_command(command)
     program()
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import msgspec
 
@@ -16,7 +15,7 @@ from ucloud.daemon import drivers, platform, underlay
 from ucloud.daemon.cloud import Cloud, contents, home
 from ucloud.driver.process.contract import Process
 
-SUPERVISOR_STOP_S = 50.0  # it gives each daemon 12 s
+SUPERVISOR_STOP_S = 50.0  # it gives each of three kinds of daemons 12 s
 DAEMON_STOP_S = 12.0
 KILL_S = 10.0
 LOOK_S = 0.02
@@ -26,9 +25,11 @@ Say = Callable[[str], None]
 
 def tear_down(cloud: Cloud, say: Say, *, wipe: bool) -> None:
     stop_daemons(cloud, say)
-    kill_guests(cloud, say)
-    for host in cloud.hosts:
-        end(platform.processes().inside(cloud.namespace(host)), signal.SIGKILL, KILL_S)
+    for directory in cloud.run_dir.glob("h[0-9]"):
+        if killed := kill_guests(cloud, directory.name):
+            say(f"killed {killed} guests of {directory.name}")
+    for namespace in underlay.host_namespaces(cloud, platform.links()):
+        end(platform.processes().inside(namespace), signal.SIGKILL, KILL_S)
     underlay.remove(cloud, platform.links())
     if cloud.run_dir.exists():
         shutil.rmtree(cloud.run_dir)
@@ -37,7 +38,10 @@ def tear_down(cloud: Cloud, say: Say, *, wipe: bool) -> None:
 
 
 def stop_daemons(cloud: Cloud, say: Say) -> None:
-    """The supervisor with all daemons, and daemons without a supervisor. Guests go on."""
+    """The supervisor with all daemons, and daemons without a supervisor. Guests go on, also those that were frozen."""
+    for namespace in underlay.host_namespaces(cloud, platform.links()):
+        for process in platform.processes().inside(namespace):
+            platform.processes().send(process, signal.SIGCONT)  # what is frozen would not end
     if supervisors := supervisors_of(cloud):
         say(f"stopping the daemons of {cloud.name}")
         end(supervisors, signal.SIGTERM, SUPERVISOR_STOP_S)
@@ -49,9 +53,11 @@ def supervisors_of(cloud: Cloud) -> list[Process]:
 
 
 def find(commands: Iterable[tuple[str, ...]]) -> list[Process]:
-    """Processes that run one of these commands; by which path the program was found does not matter."""
+    """Processes that run one of these commands, or are about to; by which path the program was found does not matter."""
     wanted = {command[1:] for command in commands}
-    return [process for process in platform.processes().running() if process.command[1:] in wanted]
+    lengths = {len(command) for command in wanted}
+    running = platform.processes().running()
+    return [process for process in running if any(process.command[-length:] in wanted for length in lengths)]
 
 
 def end(processes: Iterable[Process], first: signal.Signals, patience_s: float) -> None:
@@ -67,22 +73,19 @@ def end(processes: Iterable[Process], first: signal.Signals, patience_s: float) 
         raise Temporary(f"processes that do not die: {', '.join(str(process.pid) for process in alive)}")
 
 
-def kill_guests(cloud: Cloud, say: Say) -> None:
-    """With all that the host's hypervisor knows of them: mounts, control groups, logs."""
-    for host in cloud.hosts:
-        settings = cloud.config(host)
-        if not Path(settings.host.run_dir).exists():
-            continue
-        hypervisor = drivers.hypervisor(
-            msgspec.structs.replace(settings, host=msgspec.structs.replace(settings.host, accel="tcg"))
-        )
-        traces = hypervisor.traces()
-        if traces:
-            say(f"killing {len(traces)} guests of {host}")
-        for vm in traces:
-            hypervisor.kill(vm)
-            hypervisor.forget(vm)
-        hypervisor.close()
+def kill_guests(cloud: Cloud, host: str) -> int:
+    """With all that the host's hypervisor knows of them: mounts, control groups, logs. Answers how many there were."""
+    if not cloud.host_run_dir(host).exists():
+        return 0
+    settings = cloud.config(host)
+    without_probe = msgspec.structs.replace(settings.host, accel="tcg")
+    hypervisor = drivers.hypervisor(msgspec.structs.replace(settings, host=without_probe))
+    traces = hypervisor.traces()
+    for vm in traces:
+        hypervisor.kill(vm)
+        hypervisor.forget(vm)
+    hypervisor.close()
+    return len(traces)
 
 
 def remove_state(cloud: Cloud) -> None:

@@ -10,11 +10,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from ucloud.base.errors import Conflict, Error, NotFound
+from ucloud.base.errors import Conflict, Error, Invalid, NotFound
+from ucloud.cli.options import Size
 from ucloud.client import Client
 from ucloud.daemon import supervisor
 from ucloud.daemon.bringup import bring_up
-from ucloud.daemon.cloud import DEFAULT_NAME, Cloud, Settings, cloud_at, find_cloud, home, load_cloud
+from ucloud.daemon.cloud import DEFAULT_NAME, MAX_HOSTS, Cloud, Settings, cloud_at, find_cloud, home, load_cloud
+from ucloud.daemon.lab_marks import Marks
 from ucloud.daemon.teardown import supervisors_of, tear_down
 
 DEFAULT_PORT = Settings().port
@@ -23,25 +25,23 @@ name_option = click.option("--name", default=DEFAULT_NAME, show_default=True, he
 
 
 @click.command()
-@click.option("--hosts", type=int, default=1, show_default=True, metavar="N", help="How many hosts; only 1 for now.")
-@click.option("--etcd", type=int, default=1, show_default=True, metavar="N", help="How many etcd members; only 1 for now.")
+@click.option("--hosts", type=click.IntRange(1, MAX_HOSTS), metavar="N", help="How many hosts; may grow.  [default: 1]")
+@click.option("--etcd", type=click.Choice(["1", "3"]), help="How many etcd members.  [default: 3 from three hosts on, else 1]")
+@click.option("--cpus", type=click.IntRange(1, 1024), metavar="N", help="Of each host, for guests.  [default: all cores]")
+@click.option("--memory", type=Size(), help="Of each host, for guests.  [default: an equal share]")
 @click.option("--state", metavar="DIR", help="Keep everything below DIR, not in /var/lib/ucloud and /run/ucloud.")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help="How guests run; auto: kvm where it works.")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Of [::1], where the API is reached.  [default: {DEFAULT_PORT}]")
 @click.option("--hypervisor", type=click.Choice(["qemu", "fake"]), hidden=True)
 @name_option
-def up(
-    hosts: int, etcd: int, state: str | None, accel: str | None, port: int | None, hypervisor: str | None, name: str
-) -> None:
+def up(state: str | None, name: str, etcd: str | None, memory: int | None, **options: Any) -> None:
     """Start a cloud on this machine, or repair it.
 
-    Running it again is harmless: options that are not given stay as they were, and nothing that is kept is lost.
+    Running it again is harmless: options that are not given stay as they were, and nothing that is kept is lost. It undoes
+    what `ucloud lab` has done.
     """
-    for option, number in (("--hosts", hosts), ("--etcd", etcd)):
-        if number != 1:
-            raise click.UsageError(f"{option} {number}: a later version; this one starts a cloud with 1")
     need_root()
-    given = {"accel": accel, "port": port, "hypervisor": hypervisor}
+    given = options | {"etcd": int(etcd) if etcd else None, "memory_mib": memory}
     cloud = bring_up(choose(name, state, {key: value for key, value in given.items() if value is not None}), say)
     click.echo(welcome(cloud))
 
@@ -56,12 +56,29 @@ def choose(name: str, state: str | None, given: dict[str, Any]) -> Cloud:
         old = load_cloud(directory / "cloud.json")
     if old and old.name != name:
         raise Conflict(f"{directory} holds the state of the cloud {old.name}; give --name {old.name}, or another --state")
-    before = old.settings if old else Settings(name=name)
+    return cloud_at(changed(old, given) if old else new_settings(name, given), directory)
+
+
+def new_settings(name: str, given: dict[str, Any]) -> Settings:
+    hosts = given.get("hosts", 1)
+    settings = msgspec.convert({"name": name, "etcd": 3 if hosts >= 3 else 1} | given, Settings)
+    if settings.etcd > settings.hosts:
+        raise Invalid(f"--etcd {settings.etcd}: each member needs a host of its own, and there are {settings.hosts}")
+    return settings
+
+
+def changed(old: Cloud, given: dict[str, Any]) -> Settings:
+    before = old.settings
     settings = msgspec.convert(msgspec.to_builtins(before) | given, Settings)
-    if old and settings != before and supervisors_of(old):
-        changed = [f"--{key} {getattr(before, key)}" for key, value in given.items() if getattr(before, key) != value]
-        raise Conflict(f"the cloud {name} is running with {', '.join(changed)}; first `ucloud down`")
-    return cloud_at(settings, directory)
+    if settings.hosts < before.hosts:
+        raise Conflict(f"the cloud {old.name} has {before.hosts} hosts; it can get more, but `up` takes none away")
+    if settings.etcd != before.etcd:
+        raise Conflict(f"the cloud {old.name} was made with --etcd {before.etcd}, and stays so until `ucloud down --wipe`")
+    differing = [key for key in given if key != "hosts" and getattr(before, key) != given[key]]
+    if differing and supervisors_of(old):
+        running = ", ".join(f"--{key.removesuffix('_mib')} {getattr(before, key)}" for key in differing)
+        raise Conflict(f"the cloud {old.name} is running with {running}; first `ucloud down`")
+    return settings
 
 
 @click.command()
@@ -108,17 +125,24 @@ def ask_hosts(cloud: Cloud) -> list[dict[str, Any]] | None:
 
 
 def describe(cloud: Cloud, hosts: list[dict[str, Any]] | None) -> dict[str, Any]:
-    unknown = [{"name": host, "state": "unknown"} for host in cloud.hosts]
+    """faults: what `ucloud lab` did, to a daemon or to its host."""
+    marks = Marks(cloud.marks_dir)
+    shown = [{"name": host, "state": "unknown"} for host in cloud.hosts] if hosts is None else hosts
+    placed = {daemon.name: daemon.host for daemon in cloud.daemons()}
+    states = supervisor.states(cloud) if supervisors_of(cloud) else []
     return {
         "name": cloud.name,
         "api": cloud.url,
         "apis": [cloud.url],
         "web": None,
         "etcd": {"endpoints": list(cloud.etcd_endpoints), "ca": None, "cert": None, "key": None},
-        "hosts": unknown if hosts is None else hosts,
-        "daemons": [msgspec.to_builtins(state) for state in supervisor.states(cloud)] if supervisors_of(cloud) else [],
+        "hosts": [host | {"faults": marks.of(host["name"])} for host in shown],
+        "daemons": [
+            msgspec.to_builtins(state) | {"faults": marks.of(state.name, placed.get(state.name, ""))} for state in states
+        ],
         "state_dir": str(cloud.state_dir),
         "socket": str(cloud.socket),
+        "sockets": {daemon: str(cloud.api_socket(host)) for daemon, host in placed.items() if daemon.startswith("api-")},
     }
 
 
@@ -129,11 +153,15 @@ def show(cloud: Cloud, hosts: list[dict[str, Any]] | None) -> None:
     for daemon in told["daemons"]:
         where = f"process {daemon['pid']}" if daemon["pid"] else daemon["exit"]
         restarts = f", {daemon['restarts']} restarts" if daemon["restarts"] else ""
-        table.add_row(daemon["name"], "runs" if daemon["pid"] else "ended", where + restarts)
+        table.add_row(daemon["name"], state_and_faults("runs" if daemon["pid"] else "ended", daemon), where + restarts)
     for host in told["hosts"]:
-        table.add_row(host["name"], host["state"], f"namespace {cloud.namespace(host['name'])}")
+        table.add_row(host["name"], state_and_faults(host["state"], host), f"namespace {cloud.namespace(host['name'])}")
     table.add_row("state", "", str(cloud.state_dir))
     Console(soft_wrap=True).print(table)
+
+
+def state_and_faults(state: str, shown: dict[str, Any]) -> str:
+    return f"{state} ({', '.join(shown['faults'])} by lab)" if shown["faults"] else state
 
 
 def welcome(cloud: Cloud) -> str:

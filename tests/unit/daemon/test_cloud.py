@@ -1,16 +1,18 @@
 """What a cloud on one machine is made of."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from ucloud.base.config import load, to_toml
 from ucloud.base.errors import Invalid
-from ucloud.daemon.cloud import Cloud, Settings, cloud_at, home, load_cloud, save_cloud
+from ucloud.daemon import drivers
+from ucloud.daemon.cloud import ETCD_ELECTION_MS, Cloud, Settings, cloud_at, home, load_cloud, save_cloud
 
 
-def cloud(name: str = "uc", state: str = "/tmp/c") -> Cloud:
-    return cloud_at(Settings(name=name, host_ids={"h1": "host-1"}), Path(state))
+def cloud(name: str = "uc", state: str = "/tmp/c", hosts: int = 1, etcd: int = 1) -> Cloud:
+    return cloud_at(Settings(name=name, hosts=hosts, etcd=etcd, host_ids={"h1": "host-1"}), Path(state))
 
 
 def test_clouds_of_different_names_share_no_address() -> None:
@@ -61,3 +63,25 @@ def test_its_daemons_accept_their_configuration(tmp_path: Path) -> None:
     assert config.host.id == "host-1"
     assert config.etcd.endpoints == cloud().etcd_endpoints
     assert [daemon.name for daemon in cloud().daemons()] == ["etcd-1", "api-1", "control-1", "host-1"]
+
+
+def test_several_hosts_share_what_one_machine_has() -> None:
+    large = cloud(hosts=4, etcd=3)
+    names = [daemon.name for daemon in large.daemons()]
+    assert names == [
+        *(f"{kind}-{i}" for kind in ("etcd", "api", "control") for i in (1, 2, 3)),
+        *(f"host-{i}" for i in range(1, 5)),
+    ]
+    configs = [large.config(host) for host in large.hosts]
+    assert [config.etcd.endpoints[0] for config in configs[:3]] == list(large.etcd_endpoints)
+    assert all(set(config.etcd.endpoints) == set(large.etcd_endpoints) for config in configs)
+    assert len({config.api.socket for config in configs} | {config.host.run_dir for config in configs}) == 8
+    [memory_mib] = {config.host.memory_mib for config in configs}
+    assert 0 < 4 * memory_mib < drivers.machine.memory_mib()
+
+
+def test_a_leader_lives_as_long_as_etcd_grants() -> None:
+    """etcd lengthens a shorter lease without a word: then a dead leader would be missed later than configured."""
+    shortest_s = math.ceil(1.5 * ETCD_ELECTION_MS / 1000)
+    assert cloud().config("h1").control.ttl_s >= shortest_s
+    assert cloud().config("h1").host.ttl_s >= shortest_s

@@ -6,6 +6,7 @@ import pytest
 
 from ucloud.base.errors import Conflict
 from ucloud.daemon.cloud import Cloud, Daemon, Settings
+from ucloud.daemon.lab_marks import locked
 from ucloud.daemon.supervisor import (
     LONGEST_PAUSE_S,
     NEEDS_S,
@@ -13,7 +14,6 @@ from ucloud.daemon.supervisor import (
     Child,
     DaemonState,
     describe,
-    locked,
     publish,
     states,
 )
@@ -21,7 +21,7 @@ from ucloud.daemon.supervisor import (
 
 def child(needs: Path) -> Child:
     """One that says that it runs: `true`, which nobody waits for here."""
-    return Child(Daemon("x-1", "uc-h1", ("x",), needs), ["true"], stderr=2)
+    return Child(Daemon("x-1", "h1", "uc-h1", ("x",), needs, (needs.parent / "x-1.killed",)), ["true"], stderr=2)
 
 
 def run(child: Child, from_s: float, for_s: float) -> float:
@@ -36,6 +36,19 @@ def test_it_waits_for_what_it_needs(tmp_path: Path) -> None:
     assert waiting.wait_s(0.0) == NEEDS_S
     (tmp_path / "x.toml").touch()
     assert waiting.wait_s(0.0) == 0
+    (tmp_path / "x-1.killed").touch()
+    assert waiting.wait_s(0.0) == NEEDS_S
+
+
+def test_what_was_killed_on_purpose_has_not_failed(tmp_path: Path) -> None:
+    failing = child(tmp_path / "x.toml")
+    (tmp_path / "x.toml").touch()
+    pauses = [run(failing, 100.0 * i, 1.0) for i in range(5)]
+    (tmp_path / "x-1.killed").touch()
+    failing.pid = 1
+    failing.ended("killed by SIGKILL", 600.0)
+    (tmp_path / "x-1.killed").unlink()
+    assert failing.wait_s(600.0) == pytest.approx(pauses[0])
 
 
 def test_pauses_grow_to_a_bound_and_begin_anew_after_a_steady_run(tmp_path: Path) -> None:

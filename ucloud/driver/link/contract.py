@@ -1,9 +1,10 @@
-"""What ucloud needs of a system's network: namespaces, bridges, and cables between them. Used by `ucloud up`.
+"""What ucloud needs of a system's network: namespaces, bridges, and cables between them. Used by `ucloud up` and `lab`.
 
 Everything is safe to repeat: what is there already stays, what is gone already is no error. What the system refuses is
 Temporary with a message for people.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -38,3 +39,15 @@ class Links(Protocol):
 
     def remove_interface(self, namespace: str, name: str) -> None:
         """A cable goes with either of its ends."""
+
+    def plug(self, namespace: str, name: str) -> None:
+        """The cable at this interface works again."""
+
+    def unplug(self, namespace: str, name: str) -> None:
+        """Nothing passes through the cable at this interface. The other end keeps its addresses."""
+
+    def mute(self, namespace: str, served: Sequence[int], asked: Sequence[int]) -> None:
+        """TCP to and from the ports `served` in this namespace vanishes without an answer, and so does what is asked, from
+        inside it, of the ports `asked` elsewhere. As if a process had lost its machine: no reset tells of it."""
+
+    def unmute(self, namespace: str) -> None: ...

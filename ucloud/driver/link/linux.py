@@ -1,8 +1,8 @@
-"""Namespaces, bridges and cables (veth) of Linux, by the command `ip` of iproute2."""
+"""Namespaces, bridges and cables (veth) of Linux, by the commands `ip` of iproute2 and `nft`."""
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,13 @@ from ucloud.base.errors import Temporary
 from ucloud.driver.link.contract import End
 
 NAMESPACES = Path("/run/netns")  # where `ip netns` keeps them: a mount on an empty file for each
+UNMUTED = "table inet muted; delete table inet muted"  # whether it was there or not
+MUTED = """
+table inet muted {{
+    chain in {{ type filter hook input priority -400; tcp dport {{ {served} }} drop; tcp sport {{ {asked} }} drop; }}
+    chain out {{ type filter hook output priority -400; tcp sport {{ {served} }} drop; tcp dport {{ {asked} }} drop; }}
+}}
+"""
 
 
 class LinuxLinks:
@@ -49,11 +56,24 @@ class LinuxLinks:
             run("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
             if not one.namespace or not other.namespace:
                 refuse_router_advertisements(one if not one.namespace else other)
-        batch(command for end in (one, other) for command in connect(end))
+        batch(words for end in (one, other) for words in connect(end))
 
     def remove_interface(self, namespace: str, name: str) -> None:
         if (not namespace or namespace in self.namespaces()) and name in self.interfaces(namespace):
             run(*within(namespace), "link", "delete", name)
+
+    def plug(self, namespace: str, name: str) -> None:
+        run(*within(namespace), "link", "set", name, "up")
+
+    def unplug(self, namespace: str, name: str) -> None:
+        run(*within(namespace), "link", "set", name, "down")
+
+    def mute(self, namespace: str, served: Sequence[int], asked: Sequence[int]) -> None:
+        text = MUTED.format(served=", ".join(map(str, served)), asked=", ".join(map(str, asked)))
+        nft(namespace, f"{UNMUTED}\n{text}")
+
+    def unmute(self, namespace: str) -> None:
+        nft(namespace, UNMUTED)
 
     def _stands(self, end: End) -> bool:
         links = {link["ifname"]: link for link in self._links(end.namespace)}
@@ -83,14 +103,22 @@ def refuse_router_advertisements(end: End) -> None:
 
 
 def batch(commands: Iterable[tuple[str, ...]]) -> None:
-    for command in commands:
-        run(*command)
+    for words in commands:
+        run(*words)
 
 
 def run(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return command("ip", *arguments)
+
+
+def nft(namespace: str, rules: str) -> None:
+    command("ip", "netns", "exec", namespace, "nft", rules)
+
+
+def command(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
-        raise Temporary(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+        raise Temporary(f"{' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
 
 

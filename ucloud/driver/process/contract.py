@@ -1,6 +1,7 @@
 """What ucloud needs of a system's processes to run a cloud on one machine: put them into namespaces, find them again.
 
-Used by `ucloud up` and its supervisor. "Now" is all that can be asked: a process that is found may be gone the next moment.
+Used by `ucloud up`, `lab` and the supervisor. "Now" is all that can be asked: a process that is found may be gone the next
+moment.
 """
 
 import signal
@@ -19,6 +20,9 @@ class Processes(Protocol):
     def daemon_command(self, namespace: str, command: Sequence[str]) -> list[str]:
         """The command that runs `command` inside a namespace, as the same process, until whoever started it dies."""
 
+    def inside_command(self, namespace: str, command: Sequence[str]) -> list[str]:
+        """The command that runs `command` inside a namespace, as the same process."""
+
     def adopt_orphans(self) -> None:
         """From now on this process is the parent of what its descendants leave behind."""
 
@@ -27,9 +31,15 @@ class Processes(Protocol):
 
     def is_alive(self, process: Process) -> bool: ...
 
+    def is_stopped(self, process: Process) -> bool:
+        """By a signal: it executes nothing until it is told to continue."""
+
     def running(self) -> Iterable[Process]: ...
 
     def inside(self, namespace: str) -> Iterable[Process]: ...
+
+    def with_descendants(self, processes: Iterable[Process]) -> Iterable[Process]:
+        """Those, what they have started, and what that has started; each once."""
 
     def listening(self, port: int) -> Process | None:
         """Who listens on a TCP port of this machine over IPv6, as far as can be seen."""

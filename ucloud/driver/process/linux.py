@@ -17,7 +17,10 @@ NAMESPACES = Path("/run/netns")
 class LinuxProcesses:
     def daemon_command(self, namespace: str, command: Sequence[str]) -> list[str]:
         """Not `ip netns exec`: that gives it mounts of its own, and the guests' would be out of sight."""
-        return ["setpriv", "--pdeathsig", "TERM", "nsenter", f"--net={NAMESPACES / namespace}", *command]
+        return ["setpriv", "--pdeathsig", "TERM", *self.inside_command(namespace, command)]
+
+    def inside_command(self, namespace: str, command: Sequence[str]) -> list[str]:
+        return ["nsenter", f"--net={NAMESPACES / namespace}", *command]
 
     def adopt_orphans(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -34,6 +37,9 @@ class LinuxProcesses:
     def is_alive(self, process: Process) -> bool:
         return command_of(PROC / str(process.pid)) == process.command
 
+    def is_stopped(self, process: Process) -> bool:
+        return status_of(process.pid)[:1] == ["T"]
+
     def running(self) -> Iterator[Process]:
         for directory in PROC.iterdir():
             if directory.name.isdigit() and (command := command_of(directory)):
@@ -45,6 +51,13 @@ class LinuxProcesses:
         except FileNotFoundError:
             return []
         return [process for process in self.running() if net_namespace(process.pid) == (wanted.st_dev, wanted.st_ino)]
+
+    def with_descendants(self, processes: Iterable[Process]) -> Iterable[Process]:
+        found = {process.pid: process for process in processes}
+        running = {process: parent_of(process.pid) for process in self.running()}
+        while more := [process for process, parent in running.items() if parent in found and process.pid not in found]:
+            found |= {process.pid: process for process in more}
+        return found.values()
 
     def listening(self, port: int) -> Process | None:
         sockets = {f"socket:[{inode}]" for inode in listeners(port)}
@@ -58,6 +71,19 @@ def command_of(directory: Path) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(os.fsdecode(part) for part in text.rstrip(b"\0").split(b"\0")) if text else ()
+
+
+def status_of(pid: int) -> list[str]:
+    """proc(5): its state, its parent, … Empty when it is gone."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def parent_of(pid: int) -> int:
+    status = status_of(pid)
+    return int(status[1]) if status else 0
 
 
 def net_namespace(pid: int) -> tuple[int, int]:
