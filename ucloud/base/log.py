@@ -7,11 +7,12 @@ import json
 import logging
 
 from ucloud.base.clock import timestamp
+from ucloud.base.text import visible
 
 
 class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{timestamp(record.created)} {record.levelname.lower():7} {record.name}: {record.getMessage()}"
+        line = f"{timestamp(record.created)} {record.levelname.lower():7} {record.name}: {visible(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

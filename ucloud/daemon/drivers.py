@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ucloud.base.config import Config
+from ucloud.base.errors import Invalid
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.machine import linux as machine
 from ucloud.driver.pool.contract import Pool
@@ -60,6 +61,8 @@ POOLS: dict[str, Callable[[str, str], Pool]] = {"directory": directory, "fake": 
 
 @functools.cache
 def _pool(name: str, kind: str, path: str) -> Pool:
+    if kind not in POOLS:  # a daemon of a newer version may know it
+        raise Invalid(f"pool {name}: its kind {kind!r} is unknown here")
     return POOLS[kind](name, path)
 
 

@@ -12,7 +12,7 @@ from typing import TextIO
 import ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
-from ucloud.base.errors import Conflict
+from ucloud.base.errors import Conflict, Invalid
 from ucloud.daemon import drivers
 from ucloud.daemon.process import open_store, stop_on_signals
 from ucloud.driver.hypervisor.contract import Hypervisor
@@ -29,7 +29,9 @@ SYSTEM_MEMORY_MIB = 1024  # not for guests: the system, etcd and the daemons
 
 
 def main(config: Config) -> None:
-    """Run until SIGTERM. Raises Conflict when another daemon of this host is running."""
+    """Run until SIGTERM. Raises Conflict when another daemon of this host is running, Invalid when it does not know its id."""
+    if not config.host.id:
+        raise Invalid("[host] id: missing; it is the one that the API gave to this host")
     lock = take_lock(Path(config.host.state_dir))
     stop, woken, beat_woken = stop_on_signals(), threading.Event(), threading.Event()
     clock, store = SystemClock(), open_store(config)

@@ -5,25 +5,43 @@ A small HTTP server on the host's underlay address. It answers only to the token
 """
 
 import hmac
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
+from typing import Any
 
 from ucloud.base.errors import NotFound, Temporary
 from ucloud.base.ids import is_id
 from ucloud.driver.hypervisor.contract import Hypervisor, Log
 
 REQUEST_TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 32  # a thread each
 
 
 class Server(ThreadingHTTPServer):
     address_family = AF_INET6
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, address: str, token: str, hypervisor: Hypervisor) -> None:
         """Listens on a free port of this IPv6 address."""
         super().__init__((address, 0), Handler)
         self.token, self.hypervisor = token, hypervisor
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self.url = f"http://[{address}]:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Whoever comes when all places are taken is hung up on, and may come again."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
 
 class Handler(BaseHTTPRequestHandler):

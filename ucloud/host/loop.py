@@ -16,6 +16,7 @@ import msgspec
 
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, Temporary
+from ucloud.base.text import one_line
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.pool.contract import Pool
 from ucloud.host import wanted
@@ -32,6 +33,7 @@ log = logging.getLogger("ucloud.host")
 
 PERIOD_S = 5.0  # between full looks, which repair what changed without a word
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+FIRST_REFUSED_S = 0.05  # the watch brings what somebody else wrote, as a rule
 ASK_AGAIN_S = 10.0  # a guest that still boots does not hear the power button
 
 
@@ -97,6 +99,11 @@ class Retry:
         self.times += 1
         self.due_s = now_s + pause_s
 
+    @property
+    def doubled(self) -> float:
+        """1, 2, 4, … with each time, until it is more than anybody waits for."""
+        return 2.0 ** min(self.times, 16)
+
 
 class HostLoop:
     """`pools` gives the driver of a pool that a manifest names; `inventory` and `endpoint` are what this host says of
@@ -124,6 +131,7 @@ class HostLoop:
         self._written: dict[str, tuple[str, int]] = {}  # VM → key and revision written, not yet seen again
         self._errors: dict[str, tuple[Verb, str]] = {}  # VM → the act that failed last, and why
         self._retries: dict[tuple[str, Verb], Retry] = {}
+        self._refused: dict[str, Retry] = {}  # VM → commits in a row that rested on what was no longer true
         self._erased: dict[str, Manifest] = {}
         self._trimmed_s = clock.monotonic_s()
 
@@ -138,7 +146,7 @@ class HostLoop:
         world = self._look()
         steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **self._own(world)}
         for vm, step in steps.items():
-            if vm not in busy and self._seen(vm):
+            if vm not in busy and self._seen(vm) and not self._is_refused(vm):
                 self._submit(vm, step)
         return self._pause_s()
 
@@ -178,6 +186,7 @@ class HostLoop:
             vm: (verb, why) for vm, (verb, why) in self._errors.items() if is_wanted(verb, vm, known, told, running)
         }
         self._erased = {vm: manifest for vm, manifest in self._erased.items() if vm in known}
+        self._refused = {vm: retry for vm, retry in self._refused.items() if now_s <= retry.due_s + PERIOD_S}
         for (vm, verb), retry in list(self._retries.items()):
             ended = verb in ("power-down", "kill") and vm not in running
             outdated = retry.manifest is not None and retry.manifest != told.get(vm)
@@ -189,9 +198,13 @@ class HostLoop:
         """What this host wrote of the VM has come back: the view is not older than our own word."""
         return vm not in self._written
 
+    def _is_refused(self, vm: str) -> bool:
+        return vm in self._refused and self._refused[vm].due_s > self._clock.monotonic_s()
+
     def _pause_s(self) -> float:
         now_s = self._clock.monotonic_s()
-        due_s = [retry.due_s - now_s for retry in self._retries.values() if retry.due_s > now_s]
+        retries = (*self._retries.values(), *self._refused.values())
+        due_s = [retry.due_s - now_s for retry in retries if retry.due_s > now_s]
         return max(0.05, min([PERIOD_S, *due_s]))
 
     def _trim(self) -> None:
@@ -207,8 +220,9 @@ class HostLoop:
         for record in (inventory, self._endpoint):
             fact = self._view.get(type(record), record.key)
             if fact is None or fact.record != record:
-                requires = (unchanged(fact) if fact else absent(record.key),)
-                return {self.host: Decision(verb="say", key=record.key, reason="itself", puts=(record,), requires=requires)}
+                # One that cannot be read is overwritten as it is: nobody else has to say anything of this host.
+                before = () if record.key in self._view.bad else (unchanged(fact) if fact else absent(record.key),)
+                return {self.host: Decision(verb="say", key=record.key, reason="itself", puts=(record,), requires=before)}
         return {}
 
     def _learn(self, outcome: Outcome) -> None:
@@ -221,8 +235,12 @@ class HostLoop:
                 self._succeed(step)
         elif outcome.revision:
             self._written[outcome.vm] = (step.key, outcome.revision)
+            self._refused.pop(outcome.vm, None)
         elif isinstance(outcome.error, Temporary):
             self._view.distrust()  # it may have happened: read again
+        else:
+            retry = self._refused.setdefault(outcome.vm, Retry(None))
+            retry.note(self._clock.monotonic_s(), min(PERIOD_S, FIRST_REFUSED_S * retry.doubled))
 
     # What the workers do.
 
@@ -270,10 +288,11 @@ class HostLoop:
         self._hypervisor.forget(manifest.vm)
 
     def _fail(self, act: Act, error: Error) -> None:
-        log.warning("%s %s: %s", act.verb, act.vm, error.message)
-        self._errors[act.vm] = (act.verb, error.message)
+        why = one_line(error.message)  # it may come from a guest's process
+        log.warning("%s %s: %s", act.verb, act.vm, why)
+        self._errors[act.vm] = (act.verb, why)
         retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
-        retry.note(self._clock.monotonic_s(), min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**retry.times))
+        retry.note(self._clock.monotonic_s(), min(LONGEST_RETRY_S, FIRST_RETRY_S * retry.doubled))
 
     def _succeed(self, act: Act) -> None:
         """A guest that was started may crash at once: the next start waits a little longer each time it does."""
@@ -282,7 +301,7 @@ class HostLoop:
             self._erased[act.vm] = act.manifest
         if act.verb in ("start", "power-down"):
             retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
-            pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, 2.0**retry.times - 1)
+            pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, retry.doubled - 1)
             retry.note(self._clock.monotonic_s(), pause_s)
 
 

@@ -13,11 +13,14 @@ from pathlib import Path
 import msgspec
 
 from ucloud.base.errors import Temporary
+from ucloud.base.text import one_line
 
 UID = 64999  # nobody else's: not nobody, who owns other things too
 FILE, OUTPUT = "/file", "/output"  # as the command sees them
 CONFINED = b"confined\n"
 KILLED = 128 + 9
+PROCESSES = 256  # of that user, threads included, wherever they run
+MOST_PRINTED = 1024 * 1024
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "MALLOC_ARENA_MAX": "1"}  # an arena each thread: 64 MiB
 
 # The files are named relative to the working directory, which stays reachable behind the tmpfs even if it is below /tmp.
@@ -47,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """killed: it used more than it was allowed to. message: the end of what it said on its standard error."""
+    """killed: it used more than it was allowed to. message: what it said first on its standard error."""
 
     ok: bool
     killed: bool
@@ -64,6 +67,7 @@ def run(command: Sequence[str], limits: Limits, directory: Path, file: str, outp
             + ["timeout", "-s", "KILL", str(limits.wall_s)]  # process 1 of the namespace: all others end with it
             + ["sh", "-c", ENTER, "sh", file, output, str(UID)]
             + ["prlimit", f"--cpu={limits.cpu_s}", f"--as={limits.memory_mib * mib}", f"--fsize={limits.write_mib * mib}"]
+            + [f"--nproc={PROCESSES}"]
             + ["sh", "-c", 'echo confined; exec "$@"', "sh", *command],
             cwd=directory,
             env=ENVIRONMENT,
@@ -74,8 +78,8 @@ def run(command: Sequence[str], limits: Limits, directory: Path, file: str, outp
         ).returncode
         printed.seek(0)
         said.seek(0)
-        began, text = printed.read(len(CONFINED)) == CONFINED, printed.read()
-        message = said.read()[-300:].decode(errors="replace").strip()
+        began, text = printed.read(len(CONFINED)) == CONFINED, printed.read(MOST_PRINTED)
+        message = one_line(said.read(MOST_PRINTED).decode(errors="replace"))
     if not began or code in (126, 127):
         raise Temporary(f"cannot confine {command[0]}: {message or f'exit code {code}'}", retry_s=10)
     return Finished(code == 0, code == KILLED, text, message)
