@@ -220,7 +220,8 @@ def test_files_belong_to_root_and_images_are_read_only(
     directory.add_disk(VM, "root", "raw", 20)
     modes = {file: stat.S_IMODE((tmp_path / "pool" / file).stat().st_mode) for file in files(tmp_path / "pool")}
     disk = f"disks/{VM}/root.qcow2"
-    assert {file: mode for file, mode in modes.items() if not file.endswith(".json")} == {
+    assert stat.S_IMODE((tmp_path / "pool/made").stat().st_mode) == 0o700
+    assert {file: mode for file, mode in modes.items() if not file.endswith(".json") and not file.startswith("made/")} == {
         f"images/{IMAGE}.qcow2": 0o444,
         "images/raw.qcow2": 0o444,
         disk: 0o600,
@@ -262,6 +263,35 @@ def test_full_disk_refuses_and_keeps_nothing(tmp_path: Path, make: Callable[...,
         assert not list((small / "disks").iterdir())
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_full_disk_leaves_no_room_for_a_raw_image(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "none", small], check=True)
+    try:
+        full = DirectoryPool("small", str(small))
+        receive(full, RAW[:512] + os.urandom(len(RAW) - 512))
+        with pytest.raises(NoCapacity):
+            full.publish(IMAGE, 8)
+        assert not [name for name in files(small) if name.startswith("images/") and not name.endswith(".json")]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_lost_files_are_said_and_not_made_anew(directory: DirectoryPool, tmp_path: Path) -> None:
+    root = tmp_path / "pool"
+    receive(directory, RAW)
+    directory.publish(IMAGE, 8)
+    directory.add_disk(VM, "root", IMAGE, 8)
+    for lost in (root / "disks" / VM / "root.qcow2", root / "images" / f"{IMAGE}.qcow2"):
+        lost.unlink()
+        with pytest.raises(Temporary, match=rf"{lost} is gone"):
+            directory.add_disk(VM, "root", IMAGE, 8)
+        directory.remove_disk(VM, "root")
+    (root / "disks").rename(tmp_path / "elsewhere")
+    with pytest.raises(Temporary, match="is missing"):
+        directory.remove_disk(VM, "root")
 
 
 def test_killed_upload_leaves_nothing_under_a_final_name(tmp_path: Path) -> None:

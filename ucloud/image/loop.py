@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from ucloud.base.clock import Clock
-from ucloud.base.errors import Conflict, Invalid, Temporary
+from ucloud.base.errors import Conflict, Invalid, NoCapacity, Temporary
 from ucloud.driver.pool.contract import Pool as PoolDriver
 from ucloud.image.decide import Work, decide, failed, gone, ready
 from ucloud.loop import MAX_VIEW_AGE_S
@@ -91,7 +91,7 @@ class ImageLoop:
             return gone(work.image)
         try:
             examined = pool.publish(work.image.record.id, self._max_virtual_mib)
-        except Invalid as error:
+        except (Invalid, NoCapacity) as error:
             return failed(work.image, error.message, now_s)
         return ready(work.image, examined.format, examined.virtual_size_mib, now_s)
 

@@ -28,7 +28,8 @@ class Pool(Protocol):
 
     def publish(self, image: str, max_virtual_mib: int) -> Examined:
         """Examine what was received, in confinement, and make it a read-only image that can be cloned. Raises Invalid with
-        the reason when it must not be used: backing or external data files, unknown format, too large virtually."""
+        the reason when it must not be used: backing or external data files, unknown format, too large virtually; NoCapacity
+        when the pool has no room for it."""
 
     def images(self) -> frozenset[str]:
         """Ids of all images of which anything is there, received or published."""
@@ -39,7 +40,8 @@ class Pool(Protocol):
         """(VM id, disk name) of every disk."""
 
     def add_disk(self, vm: str, name: str, image: str, size_mib: int) -> None:
-        """Clone a published image and grow the clone to `size_mib`. A disk that is there already stays as it is."""
+        """Clone a published image and grow the clone to `size_mib`. A disk that is there already stays as it is;
+        one that was made and has been lost is not made anew (Temporary)."""
 
     def remove_disk(self, vm: str, name: str) -> None: ...
 

@@ -3,6 +3,7 @@
     incoming/<image>            received, not yet examined; readable by root alone
     images/<image>.qcow2        published: never written to again; `<image>.json` beside it is what was found out
     disks/<vm>/<name>.qcow2     a clone, with its image as backing file; the directory goes with the last disk
+    made/<vm>.<name>            that clone was complete once: if it is missing, it was lost, and is not cloned anew in silence
 
 A file is made under a temporary name and gets its final one when it is complete and on disk. One under a temporary name that
 nobody has written to for an hour belongs to a dead process: it is removed when a pool object is made. (If its writer lives
@@ -14,6 +15,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import subprocess
 import time
@@ -53,8 +55,10 @@ class DirectoryPool:
         self._examine = examine
         root = Path(path).absolute()
         self._incoming, self._images, self._disks = root / "incoming", root / "images", root / "disks"
+        self._made = root / "made"
         with self._world():
-            for directory, mode in ((self._incoming, 0o700), (self._images, 0o711), (self._disks, 0o711)):
+            modes = {self._incoming: 0o700, self._images: 0o711, self._disks: 0o711, self._made: 0o700}
+            for directory, mode in modes.items():
                 directory.mkdir(parents=True, exist_ok=True)
                 directory.chmod(mode)  # 0711: a guest's own user opens what it was told the name of, and lists nothing
             self._sweep()
@@ -104,10 +108,15 @@ class DirectoryPool:
 
     def add_disk(self, vm: str, name: str, image: str, size_mib: int) -> None:
         check_ids(vm, name, image)
-        disk, base = self._disk(vm, name), self._image(image)
+        disk, base, made = self._disk(vm, name), self._image(image), self._made / f"{vm}.{name}"
         with self._world():
             if disk.exists():
+                made.touch()
                 return
+            if made.exists():
+                raise Temporary(f"pool {self.name}: the disk {disk} is gone; put it back, or delete the VM", retry_s=10)
+            if not base.exists():
+                raise Temporary(f"pool {self.name}: the image {base} is gone; put it back, or delete the VM", retry_s=10)
             head, _ = read_head(base)
             check_growth(size_mib, -(-header.virtual_bytes(head) // header.MIB))
             disk.parent.mkdir(exist_ok=True)
@@ -117,6 +126,7 @@ class DirectoryPool:
                     part.touch(0o600)
                     # -u: create does not open the image, which is a stranger's, as root.
                     qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(part), f"{size_mib}M")
+                made.touch()
             except BaseException:
                 remove_if_empty(disk.parent)
                 raise
@@ -125,9 +135,12 @@ class DirectoryPool:
         check_ids(vm, name)
         disk = self._disk(vm, name)
         with self._world():
+            if not self._disks.is_dir():  # the disk may be there again tomorrow, with what is mounted here
+                raise Temporary(f"pool {self.name} is not there: {self._disks} is missing", retry_s=10)
             if disk.parent.is_dir():
                 remove(disk.parent, disk.name)
                 remove_if_empty(disk.parent)
+            (self._made / f"{vm}.{name}").unlink(missing_ok=True)
 
     def attachment(self, vm: str, name: str) -> GuestDisk:
         check_ids(vm, name)
@@ -190,6 +203,8 @@ class DirectoryPool:
             os.chown(part, confine.UID, confine.UID)
             command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", confine.FILE, confine.OUTPUT]
             finished = confine.run(command, limits, self._incoming, image, part.name)
+            if not finished.ok and shutil.disk_usage(self._images).free < size:
+                raise NoCapacity(f"pool {self.name} is full; make room, and upload the image again")
             if not finished.ok:  # whatever is in a raw file, it can be copied
                 raise Temporary(f"pool {self.name} cannot convert {image}: {finished.message}", retry_s=10)
             os.chown(part, 0, 0)
