@@ -24,12 +24,12 @@ OTHERWISE_NAMED = {(Vm, "host"), (Idempotency, "name")}  # a wish, a client's ow
 def check(key: str, record: Record) -> None:
     """Raises msgspec.ValidationError, saying what is wrong with the record that was found under `key`."""
     if record.key != key:
-        raise msgspec.ValidationError(f"by its fields it belongs under {record.key!r}")
+        raise msgspec.ValidationError(f"by its fields it belongs under {record.key[:80]!r}")
     names, numbers = fields(type(record))
     for name in names:
         value = getattr(record, name)
         if not NAME.fullmatch(value) and not (value == "" and isinstance(record, Placement)):
-            raise msgspec.ValidationError(f"{name}: {value!r} cannot be a name")
+            raise msgspec.ValidationError(f"{name}: {value[:80]!r} cannot be a name")
     for name in numbers:
         if getattr(record, name) < 0:
             raise msgspec.ValidationError(f"{name}: {getattr(record, name)} is less than nothing")
@@ -52,11 +52,11 @@ def fields(kind: type[Record]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _check_path(path: str) -> None:
     if not path.startswith("/") or "\0" in path:
-        raise msgspec.ValidationError(f"path: {path!r} is not absolute")
+        raise msgspec.ValidationError(f"path: {path[:80]!r} is not absolute")
 
 
 def _check_time(text: str) -> None:
     try:
         parse_timestamp(text)
     except ValueError as error:
-        raise msgspec.ValidationError(f"created: {text!r} is no time") from error
+        raise msgspec.ValidationError(f"created: {text[:80]!r} is no time") from error

@@ -5,6 +5,7 @@ import logging
 from ucloud.base.clock import Clock, timestamp
 from ucloud.base.errors import Temporary
 from ucloud.base.ids import ulid
+from ucloud.base.text import visible
 from ucloud.model.event import Event
 from ucloud.model.record import encode
 from ucloud.store.contract import Store
@@ -24,7 +25,7 @@ class Journal:
 
     def say(self, about: str, text: str) -> None:
         now_s = self._clock.now_s()
-        event = Event(id=ulid(now_s), writer=self._writer, when=timestamp(now_s), about=about, text=text)
+        event = Event(id=ulid(now_s), writer=self._writer, when=timestamp(now_s), about=visible(about), text=visible(text))
         log.info("%s: %s", about, text)
         try:
             self._store.commit({event.key: encode(event)})

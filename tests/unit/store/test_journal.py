@@ -19,3 +19,11 @@ def test_the_newest_events_are_kept() -> None:
     assert len(texts) == KEPT
     assert texts[-1] == f"it happened {KEPT + 2 * TRIM_EVERY} times"
     assert store.get("event/schedulers/1"), "those of others are left alone"
+
+
+def test_what_is_no_text_can_be_said() -> None:
+    store = MemoryStore(HandClock())
+    journal = Journal(store, "scheduler", HandClock())
+    journal.say("vm/\udcff", "left out: \x1b[1m")
+    (item,) = store.list("event/").items
+    assert rb"vm/\\udcff" in item.value
