@@ -257,7 +257,7 @@ def test_full_disk_refuses_and_keeps_nothing(tmp_path: Path, make: Callable[...,
         full.publish(IMAGE, 8)
         before = files(small)
         subprocess.run(["dd", "if=/dev/zero", f"of={small / 'filler'}", "bs=4k"], stderr=subprocess.DEVNULL, check=False)
-        with pytest.raises(Temporary):
+        with pytest.raises(Temporary, match="pool small is full"):
             full.add_disk(VM, "root", IMAGE, 8)
         assert files(small) == before | {"filler"}
         assert not list((small / "disks").iterdir())

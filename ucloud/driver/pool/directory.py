@@ -33,6 +33,7 @@ from ucloud.model.guest import GuestDisk
 PART = ".part"
 PART_LIFE_S = 3600.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+EMPTY_DISK_BYTES = 1 << 20  # more than a fresh clone takes
 EXAMINE = confine.Limits(cpu_s=10, wall_s=30, memory_mib=512, write_mib=1)
 
 
@@ -127,8 +128,10 @@ class DirectoryPool:
                     # -u: create does not open the image, which is a stranger's, as root.
                     qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(part), f"{size_mib}M")
                 made.touch()
-            except BaseException:
+            except BaseException as error:
                 remove_if_empty(disk.parent)
+                if isinstance(error, Temporary) and shutil.disk_usage(self._disks).free < EMPTY_DISK_BYTES:
+                    raise Temporary(f"pool {self.name} is full; make room", retry_s=10) from error
                 raise
 
     def remove_disk(self, vm: str, name: str) -> None:
