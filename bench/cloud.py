@@ -72,9 +72,9 @@ def free_port() -> int:
         return port
 
 
-def wait_for(holds: Callable[[], bool], what: str, pause_s: float = 0.01) -> None:
-    until_s = time.monotonic() + DEADLINE_S
+def wait_for(holds: Callable[[], bool], what: str, pause_s: float = 0.01, deadline_s: float = DEADLINE_S) -> None:
+    until_s = time.monotonic() + deadline_s
     while not holds():
         if time.monotonic() > until_s:
-            raise TimeoutError(f"{what}: not within {DEADLINE_S:g} s")
+            raise TimeoutError(f"{what}: not within {deadline_s:g} s")
         time.sleep(pause_s)

@@ -32,8 +32,8 @@ class Process:
     """One daemon, through all its restarts. It and what it forks are a process group of their own."""
 
     def __init__(self, name: str, command: list[str], log: Path) -> None:
-        self.name, self.frozen = name, False
-        self._command, self._log = command, log
+        self.name, self.log = name, log
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,9 +45,14 @@ class Process:
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.poll() if self._process else None
+
     def start(self) -> None:
         command = ["setpriv", "--pdeathsig", "KILL", *self._command]
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment()
             )
@@ -59,7 +64,6 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
             wait_for(lambda: not self.group(), f"the end of {self.name}")
-        self.frozen = False
 
     def stop(self) -> None:
         """In order, as on SIGTERM."""
@@ -69,11 +73,9 @@ class Process:
 
     def freeze(self) -> None:
         os.killpg(self.pid, signal.SIGSTOP)
-        self.frozen = True
 
     def thaw(self) -> None:
         os.killpg(self.pid, signal.SIGCONT)
-        self.frozen = False
 
     def group(self) -> list[int]:
         """The processes in it that are not dead."""
@@ -131,6 +133,31 @@ class PlainCloud:
         for daemon in self.daemons.values():
             daemon.kill()
         self.etcd.stop()
+
+    def kill(self, name: str) -> None:
+        """A daemon, or a member of etcd: etcd-1 is the first."""
+        if name.startswith("etcd-"):
+            self.etcd.kill(int(name[5:]) - 1)
+        else:
+            self.daemons[name].kill()
+
+    def start(self, name: str) -> None:
+        if name.startswith("etcd-"):
+            self.etcd.start(int(name[5:]) - 1)
+        else:
+            self.daemons[name].start()
+
+    def freeze(self, name: str) -> None:
+        if name.startswith("etcd-"):
+            self.etcd.freeze(int(name[5:]) - 1)
+        else:
+            self.daemons[name].freeze()
+
+    def thaw(self, name: str) -> None:
+        if name.startswith("etcd-"):
+            self.etcd.thaw(int(name[5:]) - 1)
+        else:
+            self.daemons[name].thaw()
 
     def client(self, patience_s: float = 30.0) -> Client:
         return Client(self.urls, patience_s)

@@ -1,0 +1,132 @@
+"""People who use a cloud while it breaks, and remember every answer that they got. For `rounds` and `checker`."""
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench.processes import IMAGE
+from ucloud.base.errors import Conflict, Error, NotFound, Temporary
+from ucloud.client import Client, Json
+
+MAX_VMS = 8
+PATIENCES_S = (0.3, 2.0, 15.0)  # who gives up early does not learn what became of a request
+Answer = Literal["no", "yes", "unknown"]
+
+
+@dataclass
+class Remembered:
+    """A VM as its owner knows it. id: "" where the answer to its create was lost. deleted: whether it was asked for and
+    answered. power: what was asked for last, "" where that answer was lost. actions: the ids of all that was answered."""
+
+    name: str
+    id: str = ""
+    deleted: Answer = "no"
+    power: str = "on"
+    actions: list[str] = field(default_factory=list)
+
+
+class Person:
+    """Creates, starts, stops, boots again and deletes VMs named after itself, in a thread of its own, until `end`."""
+
+    def __init__(self, name: str, urls: Sequence[str], seed: str) -> None:
+        self.name = name
+        self.vms: list[Remembered] = []
+        self._bug: BaseException | None = None
+        self._chance = random.Random(seed)
+        self._urls = self._chance.sample(urls, len(urls))
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with Client(self._urls, self._chance.choice(PATIENCES_S)) as client:
+                while not client.is_ready() and not self._ended.wait(0.2):
+                    continue
+                while not self._ended.wait(self._chance.uniform(0, 0.2)):
+                    self._act(client)
+        except BaseException as bug:
+            self._bug = bug
+
+    def end(self) -> None:
+        """After what it is waiting for has been answered, or given up."""
+        self._ended.set()
+        self._thread.join()
+        if self._bug:
+            raise self._bug
+
+    def _act(self, client: Client) -> None:
+        mine = [vm for vm in self.vms if vm.id and vm.deleted == "no"]
+        if not mine or (len(mine) < MAX_VMS and self._chance.random() < 0.4):
+            self._create(client)
+        elif self._chance.random() < 0.3:
+            self._delete(client, self._chance.choice(mine))
+        else:
+            self._command(client, self._chance.choice(mine))
+
+    def _create(self, client: Client) -> None:
+        """Names of VMs that were deleted are used again at once; while the old one is still there that is refused."""
+        gone = [vm.name for vm in self.vms if vm.deleted == "yes"]
+        again = gone and self._chance.random() < 0.3
+        vm = Remembered(self._chance.choice(gone) if again else f"{self.name}-{len(self.vms)}")
+        try:
+            made, action = client.create_vm(vm.name, IMAGE, memory_mib=self._chance.choice((64, 128, 256)))
+            vm.id = made["id"]
+            vm.actions.append(action["id"])
+        except Temporary:
+            self.vms.append(vm)
+        except Conflict:
+            assert again, f"nobody else has a VM named {vm.name}"
+        else:
+            self.vms.append(vm)
+
+    def _delete(self, client: Client, vm: Remembered) -> None:
+        try:
+            vm.actions.append(client.delete_vm(vm.id)["id"])
+            vm.deleted = "yes"
+        except NotFound:
+            vm.deleted = "yes"  # done already by a try whose answer was lost
+        except Temporary:
+            vm.deleted = "unknown"
+
+    def _command(self, client: Client, vm: Remembered) -> None:
+        commands: dict[str, tuple[Callable[[str], Json], str]] = {
+            "start": (client.start_vm, "on"),
+            "stop": (client.stop_vm, "off"),
+            "force": (lambda id: client.stop_vm(id, force=True), "off"),
+            "reboot": (client.reboot_vm, vm.power),
+            "reset": (client.reset_vm, vm.power),
+        }
+        command, power = commands[self._chance.choice(sorted(commands))]
+        try:
+            vm.actions.append(command(vm.id)["id"])
+            vm.power = power
+        except Temporary:
+            vm.power = vm.power if power == vm.power else ""
+        except Conflict:
+            return  # nobody boots a VM again that is stopped
+
+
+def summary(people: Sequence[Person]) -> str:
+    vms = [vm for person in people for vm in person.vms]
+    created, deleted = sum(bool(vm.id) for vm in vms), sum(vm.deleted == "yes" for vm in vms)
+    unknown = sum(not vm.id for vm in vms) + sum(vm.deleted == "unknown" for vm in vms) + sum(not vm.power for vm in vms)
+    actions = sum(len(vm.actions) for vm in vms)
+    return f"{created} VMs created, {deleted} deleted, {actions} actions answered, {unknown} answers lost"
+
+
+def still_running(client: Client, people: Sequence[Person]) -> list[str]:
+    """The actions that were answered once and have not ended. Forgets those that have."""
+    for person in people:
+        for vm in person.vms:
+            vm.actions = [action for action in vm.actions if _runs(client, action)]
+    return [f"{vm.name}: {action}" for person in people for vm in person.vms for action in vm.actions]
+
+
+def _runs(client: Client, action: str) -> bool:
+    try:
+        return bool(client.action(action)["state"] == "running")
+    except Error:
+        return True
