@@ -131,7 +131,7 @@ class HostLoop:
         self._written: dict[str, tuple[str, int]] = {}  # VM → key and revision written, not yet seen again
         self._errors: dict[str, tuple[Verb, str]] = {}  # VM → the act that failed last, and why
         self._retries: dict[tuple[str, Verb], Retry] = {}
-        self._refused: dict[str, Retry] = {}  # VM → commits in a row that rested on what was no longer true
+        self._refused: dict[str, Retry] = {}  # VM → commits in a row that failed
         self._erased: dict[str, Manifest] = {}
         self._trimmed_s = clock.monotonic_s()
 
@@ -217,12 +217,12 @@ class HostLoop:
         """What the host has to say of itself, one record at a time, under its own id."""
         strays = self._hypervisor.traces() - set(world.manifests) - set(world.statuses)
         inventory = msgspec.structs.replace(self._inventory, stray_vms=tuple(sorted(strays)))
-        for record in (inventory, self._endpoint):
+        for record, reason in ((inventory, described(inventory)), (self._endpoint, "where this host answers")):
             fact = self._view.get(type(record), record.key)
             if fact is None or fact.record != record:
                 # One that cannot be read is overwritten as it is: nobody else has to say anything of this host.
                 before = () if record.key in self._view.bad else (unchanged(fact) if fact else absent(record.key),)
-                return {self.host: Decision(verb="say", key=record.key, reason="itself", puts=(record,), requires=before)}
+                return {self.host: Decision(verb="say", key=record.key, reason=reason, puts=(record,), requires=before)}
         return {}
 
     def _learn(self, outcome: Outcome) -> None:
@@ -236,9 +236,9 @@ class HostLoop:
         elif outcome.revision:
             self._written[outcome.vm] = (step.key, outcome.revision)
             self._refused.pop(outcome.vm, None)
-        elif isinstance(outcome.error, Temporary):
-            self._view.distrust()  # it may have happened: read again
         else:
+            if isinstance(outcome.error, Temporary):
+                self._view.distrust()  # it may have happened: read again
             retry = self._refused.setdefault(outcome.vm, Retry(None))
             retry.note(self._clock.monotonic_s(), min(PERIOD_S, FIRST_REFUSED_S * retry.doubled))
 
@@ -248,7 +248,8 @@ class HostLoop:
         try:
             revision = self._store.commit(puts, decision.deletes, decision.requires)
         except (Conflict, Temporary) as error:
-            log.info("%s %s did not happen: %s", decision.verb, decision.key, error.message)
+            failed = "no longer holds" if isinstance(error, Conflict) else "may not have happened"
+            log.info("%s %s %s: %s", decision.verb, decision.key, failed, error.message)
             self._outcomes.put(Outcome(vm, decision, error=error))
         else:
             log.info("%s %s: %s", decision.verb, decision.key, decision.reason)
@@ -310,6 +311,11 @@ def is_wanted(verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest]
     if verb == "start":
         return vm in told and told[vm].want == "running" and vm not in running
     return vm in (known if verb == "erase" else running)
+
+
+def described(inventory: Inventory) -> str:
+    strays = f"; left here, though no manifest names it: {', '.join(inventory.stray_vms)}" if inventory.stray_vms else ""
+    return f"{inventory.cpus} cores and {inventory.memory_mib} MiB{strays}"
 
 
 class Heartbeat:

@@ -52,6 +52,29 @@ def test_a_host_that_may_not_write_asks_less_and_less_often() -> None:
     assert machine.status.phase == "running"
 
 
+def test_a_host_whose_store_is_full_asks_less_and_less_often() -> None:
+    machine = Machine()
+    machine.settle()
+    machine.tell()
+    asked, commit = [], machine.store.commit
+
+    def refused(*arguments: object, **options: object) -> int:
+        asked.append(arguments)
+        raise Temporary("no space", retry_s=5.0)
+
+    machine.store.commit = refused  # type: ignore[method-assign]
+    for _ in range(600):
+        machine.loop.step()
+        machine.clock.pass_s(0.1)
+    assert 5 < len(asked) < 30
+    machine.store.commit = commit  # type: ignore[method-assign]
+    for _ in range(20):
+        machine.loop.step()
+        machine.clock.pass_s(1)
+    assert machine.status
+    assert machine.status.phase == "running"
+
+
 def test_its_own_record_that_cannot_be_read_is_written_anew() -> None:
     machine = Machine()
     machine.settle()

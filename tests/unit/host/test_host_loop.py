@@ -196,6 +196,7 @@ def test_after_a_commit_whose_answer_is_lost_it_reads_again() -> None:
     machine.store.lose, machine.store.silent = "answer", True  # the watch does not tell
     machine.loop.step()  # says running
     machine.settle()
+    machine.clock.pass_s(0.1)
     machine.hypervisor.crash(VM)
     machine.settle(2)
     assert machine.status
