@@ -76,6 +76,7 @@ def state(sight: Sight) -> State:
         return State("pending", reason, Waiting(what, "scheduler", since))
     assert sight.placement is not None
     if not sight.alive:
+        reason = f"{sight.host_name} is not heard of: the guest may run or not"
         return State("unknown", reason, Waiting(f"{sight.host_name} to be alive again", sight.host_name, None))
     if sight.status is None:
         return State("placing", reason, Waiting(f"{sight.host_name} to take it over", sight.host_name, sight.placement.since))
@@ -100,7 +101,7 @@ def _on_host(sight: Sight, status: Status, reason: str) -> State:
         return State("starting", reason, _on("the guest to be started", sight))
     if status.phase == "running":
         return State("running", reason)
-    return State("starting", reason, _on("disk and guest to be ready", sight))
+    return State("starting", reason, _on("the host to try again" if status.error else "disk and guest to be ready", sight))
 
 
 def _on(what: str, sight: Sight) -> Waiting:
@@ -108,7 +109,8 @@ def _on(what: str, sight: Sight) -> Waiting:
     told = sight.manifest is not None and sight.manifest.revisions.get("vm", 0) >= sight.vm.revision
     if not told:
         return Waiting(f"the scheduler to tell {sight.host_name}", "scheduler", None)
-    return Waiting(what, sight.host_name, sight.status.since if sight.status else None)
+    begun = sight.status is not None and sight.status.phase in ("starting", "stopping")
+    return Waiting(what, sight.host_name, sight.status.since if sight.status and begun else None)
 
 
 def _deletion(sight: Sight) -> Waiting:

@@ -12,6 +12,8 @@ from ucloud.model.record import Fact
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm, Want
 from ucloud.scheduler.hosts import Hosts, Policy, Room
 
+SHALL: dict[Want, str] = {"running": "run it", "stopped": "stop it", "absent": "remove it"}
+
 
 def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decision]:  # noqa: B008 (it is frozen)
     """No host is ever over its memory, and every wanted VM is placed as soon as a living host has room for it."""
@@ -68,9 +70,10 @@ def place(facts: Facts, hosts: Hosts, vm: Fact[Vm], placement: Fact[Placement] |
 def why(vm: Vm, room: Room) -> str:
     if vm.host and "=" not in vm.host:
         return f"placed on {room.host.name}, as asked for"
-    condition = f" with {vm.host}" if vm.host else ""
-    condition += f" without a VM of the group {vm.spread}" if vm.spread else ""
-    return f"placed on {room.host.name}: of the hosts{condition} with room it had the most free memory"
+    group, _, label = vm.spread.partition("@")
+    condition = f" and {vm.host}" if vm.host else ""
+    condition += f"{f' in a {label}' if label else ' and'} without a VM of the group {group}" if group else ""
+    return f"placed on {room.host.name}: of the hosts with room{condition} it had the most free memory"
 
 
 def follow(facts: Facts, vm: Fact[Vm], placement: Fact[Placement]) -> list[Decision]:
@@ -84,7 +87,7 @@ def follow(facts: Facts, vm: Fact[Vm], placement: Fact[Placement]) -> list[Decis
         return []
     wanted = manifest_for(vm, placement.record, pool)
     rests_on = (unchanged(manifest) if manifest else absent(wanted.key), unchanged(vm), unchanged(placement))
-    reason = f"told {host}: {wanted.want}, boot {wanted.boots}"
+    reason = f"its host shall {SHALL[wanted.want]}" + (f", boot {wanted.boots}" if wanted.want == "running" else "")
     return [Decision(verb="tell", key=wanted.key, reason=reason, puts=(wanted,), requires=rests_on)]
 
 

@@ -12,6 +12,7 @@ from ucloud.model import keys
 from ucloud.model.decision import NotNewer, Requirement, absent, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Placement, Vm
 
 MAX_MATES = 48  # beyond, one comparison of all placements: rarer than one comparison each, but dearer for etcd
@@ -39,7 +40,7 @@ class Hosts:
 
     def __init__(self, facts: Facts, policy: Policy) -> None:
         self.rooms = {room.host.id: room for room in rooms(facts, policy)}
-        self._names = {fact.record.id: fact.record.name for fact in facts.all(Host).values()}
+        self._facts = facts
         self._spread = Spread(facts)
         self._heap = [(-room.memory_left_mib, room.host.id) for room in self.rooms.values()]
         heapq.heapify(self._heap)
@@ -91,8 +92,16 @@ class Hosts:
 
     def _nowhere(self, vm: Vm) -> str:
         if vm.host and "=" not in vm.host:
-            return f"{self._names.get(vm.host, vm.host)}, where it shall run, is not alive or not enabled"
+            host = self._facts.get(Host, Host.at(vm.host))
+            return f"{host.record.name if host else vm.host}, where it shall run, {self._why_no_room(host)}"
         return f"no host{f' with {vm.host}' if vm.host else ''} is alive and enabled"
+
+    def _why_no_room(self, host: Fact[Host] | None) -> str:
+        if host is None:
+            return "is no host of this cloud"
+        if not self._facts.get(Alive, Alive.at(host.record.id)):
+            return "is down"
+        return "has not said what it has, or said what cannot be read" if host.record.enabled else "is disabled"
 
     def _among(self, vm: Vm) -> str:
         return " that it may run on" if vm.host or vm.spread else ""

@@ -5,6 +5,7 @@ A lock in etcd gives no mutual exclusion by itself: a leader that stood still ma
 """
 
 import contextlib
+import logging
 
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Conflict, NotFound, Temporary
@@ -13,6 +14,8 @@ from ucloud.model.decision import Unchanged, absent
 from ucloud.model.facts import Facts
 from ucloud.model.record import encode
 from ucloud.store.contract import Store
+
+log = logging.getLogger("ucloud.store.lock")
 
 
 class Leadership:
@@ -33,7 +36,7 @@ class Leadership:
         asked of the store. Raises Temporary while the store is away.
         """
         if self._held and self._is_lost(facts, self._held):
-            self._held, self._lease = None, 0
+            self._lose("its lock is gone")
         if self._held:
             self._renew()
         else:
@@ -61,7 +64,7 @@ class Leadership:
             self._store.keep_alive(self._lease)
             self._renewed_s = now_s
         except NotFound:
-            self._held, self._lease = None, 0
+            self._lose("its lease ran out")
 
     def _acquire(self, facts: Facts) -> None:
         fact = facts.get(Lock, self._lock.key)
@@ -74,7 +77,7 @@ class Leadership:
         try:
             puts = {self._lock.key: encode(self._lock)}
             revision = self._store.commit(puts, requires=[absent(self._lock.key)], lease=self._lease)
-            self._held = Unchanged(self._lock.key, revision)
+            self._win(revision)
         except Conflict:
             self._recognize()
         except NotFound:
@@ -84,6 +87,14 @@ class Leadership:
         """The lock may be our own, from a commit whose answer was lost: the lease tells."""
         item = self._store.get(self._lock.key)
         if item and item.lease == self._lease:
-            self._held = Unchanged(item.key, item.mod_revision)
+            self._win(item.mod_revision)
         elif item:
             self._lease = 0
+
+    def _win(self, revision: int) -> None:
+        self._held = Unchanged(self._lock.key, revision)
+        log.info("leads the %s loop from now on", self._lock.loop)
+
+    def _lose(self, why: str) -> None:
+        self._held, self._lease = None, 0
+        log.info("leads the %s loop no longer: %s", self._lock.loop, why)

@@ -69,7 +69,7 @@ def test_labels_too_are_echoed_so_that_whoever_set_them_can_wait() -> None:
 def test_it_says_what_it_told() -> None:
     world = placed()
     world.put(vm(power="off", boots=3))
-    assert only(world).reason == "told host-1: stopped, boot 3"
+    assert only(world).reason == "its host shall stop it"
 
 
 def test_a_manifest_that_somebody_removed_is_written_again() -> None:

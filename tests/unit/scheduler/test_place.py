@@ -201,7 +201,7 @@ def test_a_vm_runs_on_the_host_that_it_names() -> None:
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        ({"host": "host-9"}, "host-9, where it shall run, is not alive or not enabled"),
+        ({"host": "host-9"}, "host-9, where it shall run, is no host of this cloud"),
         ({"host": "host-1", "memory_mib": 9000}, "no host that it may run on has 9000 MiB free; the most is 4096 MiB on 1"),
         ({"host": "rack=c"}, "no host with rack=c is alive and enabled"),
         ({"host": "rack=b", "cpus": 5}, "no host that it may run on has 5 cores; the most is 4 on 3"),
@@ -214,7 +214,7 @@ def test_a_vm_waits_for_the_host_that_it_may_run_on(wanted: dict, reason: str) -
 
 def test_a_disabled_host_is_named_when_a_vm_shall_run_there() -> None:
     world = World(pool(), *host("host-1", enabled=False), vm("vm-a", host="host-1"))
-    assert decisions(world)[0].reason == "1, where it shall run, is not alive or not enabled"
+    assert decisions(world)[0].reason == "1, where it shall run, is disabled"
 
 
 def test_a_label_chooses_among_hosts() -> None:
