@@ -1,0 +1,225 @@
+"""The daemons of a story: production loops and the production API on fakes. They die and start again as the story says."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+from sim.process import LoopThread, Process
+from sim.stage import Stage
+from sim.wire import Etcd, Wire
+from ucloud.api.app import create_app
+from ucloud.api.services import Services
+from ucloud.api.watching import SharedView
+from ucloud.base.clock import SystemClock
+from ucloud.base.config import Config
+from ucloud.base.errors import Temporary
+from ucloud.daemon.control import LOOPS
+from ucloud.driver.hypervisor.contract import GuestSpec
+from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
+from ucloud.driver.pool.fake import FakePool
+from ucloud.host.loop import Heartbeat, HostLoop
+from ucloud.image.loop import ImageLoop
+from ucloud.loop import Loop
+from ucloud.model import keys
+from ucloud.model.host import Alive, Endpoint, Inventory, Secret
+from ucloud.store.lease import LeasedKey
+from ucloud.store.lock import Leadership
+from ucloud.store.view import View
+
+CONTROL_TTL_S, HOST_TTL_S, POWER_DOWN_S = 2.0, 6.0, 20.0
+RESTART_S = 1.0
+CPUS = 4
+
+
+class Speaking:
+    """A loop, or the executor of one, whose daemon is named in the log. A daemon that stands still does nothing."""
+
+    def __init__(self, daemon: "Daemon", inner: Any) -> None:
+        self.name = getattr(inner, "name", "")
+        self._daemon, self._inner = daemon, inner
+
+    def step(self) -> float:
+        stage, daemon = self._daemon.stage, self._daemon
+        if stage.monotonic_s() < daemon.frozen_until_s:
+            return daemon.frozen_until_s - stage.monotonic_s()
+        with stage.speaking(daemon.name):
+            return float(self._inner.step())
+
+    def busy(self) -> frozenset[str]:
+        return frozenset(self._inner.busy())
+
+    def submit(self, vm: str, work: Callable[[], None]) -> None:
+        def aloud() -> None:
+            with self._daemon.stage.speaking(self._daemon.name):
+                work()
+
+        self._inner.submit(vm, aloud)
+
+
+class Daemon:
+    """A process, and the supervisor that starts it again a second after it died."""
+
+    def __init__(self, stage: Stage, etcd: Etcd, name: str) -> None:
+        self.stage, self.etcd, self.name = stage, etcd, name
+        self.process: Process | None = None
+        self.starts = 0
+        self.frozen_until_s = 0.0
+
+    def start(self) -> None:
+        if self.process is None:
+            self.starts += 1
+            self.process = Process(self.stage, f"{self.name}.{self.starts}", lambda _: None)
+            self.wire = Wire(self.process, self.stage, self.etcd)
+            self.build(self.process)
+
+    def build(self, process: Process) -> None:
+        raise NotImplementedError
+
+    def run(self, process: Process, loop: Loop) -> LoopThread:
+        return process.run(Speaking(self, loop))
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.end()
+            self.process = None
+
+    def crash(self) -> None:
+        self.stop()
+        self.stage.after(RESTART_S, self._restart)
+
+    def _restart(self) -> None:
+        if self.process is None:
+            self.stage.tell("is started again by its supervisor", self.name)
+        self.start()
+
+
+class Api(Daemon):
+    """Asked without HTTP. Its view is current, as the thread that keeps it so is never late here."""
+
+    def __init__(self, stage: Stage, etcd: Etcd, pool: FakePool) -> None:
+        super().__init__(stage, etcd, "api")
+        self._pool = pool
+
+    def build(self, process: Process) -> None:
+        view = SharedView(self.wire, self.stage)
+        self._services = Services(store=self.wire, view=view, pools=lambda _: self._pool, clock=self.stage)
+        self._http = create_app(self._services).test_client()
+        process.connections.append(self._services.hosts.close)
+
+    def ask(self, method: str, path: str, headers: Mapping[str, str] = {}, **arguments: Any) -> Mapping[str, Any]:
+        """The answer's body; what it says is told."""
+        with self.stage.speaking(self.name):
+            with suppress(Temporary):
+                self._services.view.step()
+            response = self._http.open(f"/v1/{path}", method=method, headers=dict(headers), **arguments)
+            body: Mapping[str, Any] = response.get_json()
+            error = body.get("error")
+            self.stage.tell(f"answers {response.status_code}" + (f" {error['code']}: {error['message']}" if error else ""))
+            return body
+
+
+class Control(Daemon):
+    def __init__(self, stage: Stage, etcd: Etcd, name: str, pool: FakePool) -> None:
+        super().__init__(stage, etcd, name)
+        self._pool = pool
+
+    def build(self, process: Process) -> None:
+        for name, (make, prefixes) in LOOPS.items():
+            self._add(process, name, make, prefixes)
+
+    def _add(self, process: Process, name: str, make: Any, prefixes: tuple[str, ...]) -> None:
+        view = View(self.wire, (*prefixes, f"lock/{name}"), self.stage, lambda: thread.wake())
+        leadership = Leadership(self.wire, name, process.name, CONTROL_TTL_S, self.stage)
+        if name == "image":
+            loop: Loop = ImageLoop(self.wire, view, lambda _: self._pool, self.stage, leadership)
+        else:
+            loop = make(Config(), self.wire, view, cast(SystemClock, self.stage), leadership)
+        thread = self.run(process, loop)
+
+
+class Guests(FakeHypervisor):
+    """`doomed`: VMs whose guests crash a moment after each start."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.doomed: set[str] = set()
+        self._stage = stage
+
+    def start(self, spec: GuestSpec) -> None:
+        super().start(spec)
+        if spec.vm in self.doomed:
+            self._stage.after(0.1, lambda: self.crash(spec.vm))
+
+
+class Pool(FakePool):
+    """Shared by all hosts. clone_s: how long it takes to make a disk."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.clone_s = 0.0
+        self._stage = stage
+
+    def add_disk(self, vm: str, name: str, image: str, size_mib: int) -> None:
+        if self.clone_s:
+            self._stage.pass_time(self.clone_s)
+        super().add_disk(vm, name, image, size_mib)
+
+
+class HostClock:
+    """A host's own: its seconds since 1970 may be wrong."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.ahead_s = 0.0
+        self._stage = stage
+
+    def now_s(self) -> float:
+        return self._stage.now_s() + self.ahead_s
+
+    def monotonic_s(self) -> float:
+        return self._stage.monotonic_s()
+
+
+class Machine(Daemon):
+    """A host: its daemon, and what outlives it."""
+
+    def __init__(self, stage: Stage, etcd: Etcd, name: str, id: str, memory_mib: int, pool: Pool) -> None:
+        super().__init__(stage, etcd, name)
+        self.id, self.memory_mib = id, memory_mib
+        self.guests, self.clock = Guests(stage), HostClock(stage)
+        self.has_power, self.boots = True, 1
+        self._pool = pool
+
+    def start(self) -> None:
+        if self.has_power:
+            super().start()
+
+    def build(self, process: Process) -> None:
+        prefixes = [keys.manifests(self.id), keys.statuses(self.id), keys.fence(self.id)]
+        view = View(self.wire, prefixes, self.clock, lambda: thread.wake())
+        loop = HostLoop(
+            self.wire,
+            view,
+            self.guests,
+            lambda _: self._pool,
+            Speaking(self, process.workers),
+            self.clock,
+            Inventory(host=self.id, cpus=CPUS, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"),
+            Endpoint(host=self.id, url=f"http://{self.name}", token=Secret(f"token-{self.starts}")),
+            POWER_DOWN_S,
+        )
+        thread = self.run(process, loop)
+        process.workers.wake = thread.wake
+        self.guests.subscribe(thread.wake)
+        process.connections.append(self.guests.close)
+        leased = LeasedKey(self.wire, Alive(host=self.id, boot=f"boot-{self.boots}"), HOST_TTL_S, self.clock)
+        self.run(process, Heartbeat(leased, leased.renew_s))
+
+    def lose_power(self) -> None:
+        self.has_power = False
+        self.stop()
+        for vm, trace in list(self.guests.machine.items()):
+            self.guests.machine[vm] = Trace(None, trace.log)
+
+    def boot(self) -> None:
+        self.has_power, self.boots = True, self.boots + 1
+        self.start()

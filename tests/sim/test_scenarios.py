@@ -1,0 +1,18 @@
+"""Each story is played again and must give the log that it gave before. After a change that is meant:
+UPDATE_GOLDEN=1 pytest tests/sim/test_scenarios.py, and read the difference as an operator would."""
+
+import os
+
+import pytest
+
+from sim.scenario import golden, names, play
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_story_goes_as_before(name: str) -> None:
+    before = golden(name).read_text()
+    now = play(before)
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden(name).write_text(now)
+    else:
+        assert now == before
