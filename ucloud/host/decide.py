@@ -136,12 +136,16 @@ def end(
 ) -> Step | None:
     """End a guest: at once if told so, if it is of an older epoch, or after it was asked for long enough."""
     told, vm = manifest.record, manifest.record.vm
-    if told.hard or guest.state == "powered-off" or guest.epoch != told.epoch:
-        return Act(verb="kill", vm=vm, reason=reason)
+    if guest.state == "powered-off":
+        return Act(verb="kill", vm=vm, reason=f"{reason}, and it has powered down")
+    if guest.epoch != told.epoch:
+        return Act(verb="kill", vm=vm, reason=f"{reason}, and it is of an older epoch")
+    if told.hard:
+        return Act(verb="kill", vm=vm, reason=f"{reason} at once")
     if status and status.record.phase != "stopping":
         stopping = msgspec.structs.replace(status.record, phase="stopping", since=timestamp(now_s))
         requires = (unchanged(status), unchanged(manifest))
-        return Decision(verb="say", key=status.key, reason=reason, puts=(stopping,), requires=requires)
+        return Decision(verb="say", key=status.key, reason=f"stopping: {reason}", puts=(stopping,), requires=requires)
     if world.asked_s.get(vm, 0.0) >= world.power_down_s:
         return Act(verb="kill", vm=vm, reason=f"{reason}; it did not power down within {world.power_down_s:g} s")
     return Act(verb="power-down", vm=vm, reason=reason)

@@ -133,12 +133,12 @@ def test_a_reboot_asks_the_guest_first() -> None:
     stopping = said(told, status(), before)
     assert stopping == status(phase="stopping", since=NOW)
     assert act(told, stopping, before) == ("power-down", "told to boot again (2)")
-    assert act(told, stopping, guest("powered-off", boots=1)) == ("kill", "told to boot again (2)")
+    assert act(told, stopping, guest("powered-off", boots=1)) == ("kill", "told to boot again (2), and it has powered down")
     assert said(told, stopping) == status(phase="starting", boots=2, since=NOW)
 
 
 def test_a_reset_does_not_ask() -> None:
-    assert act(manifest(boots=2, hard=True), status(), guest(boots=1)) == ("kill", "told to boot again (2)")
+    assert act(manifest(boots=2, hard=True), status(), guest(boots=1)) == ("kill", "told to boot again (2) at once")
 
 
 def test_a_hard_reboot_is_hard_only_once() -> None:
@@ -167,13 +167,13 @@ def test_stop_asks_waits_and_then_says_stopped() -> None:
     assert found.puts == (status(phase="stopping", since=NOW),)
     assert set(found.requires) == {STATUS, MANIFEST}
     assert act(told, status(phase="stopping"), guest()) == ("power-down", "told to stop")
-    assert act(told, status(phase="stopping"), guest("powered-off")) == ("kill", "told to stop")
+    assert act(told, status(phase="stopping"), guest("powered-off")) == ("kill", "told to stop, and it has powered down")
     assert said(told, status(phase="stopping")) == status(phase="stopped", since=NOW, revisions={"vm": 6})
     assert act(told, status(phase="stopped", revisions={"vm": 6})) is None
 
 
 def test_a_hard_stop_does_not_ask() -> None:
-    assert act(manifest(want="stopped", hard=True), status(), guest()) == ("kill", "told to stop")
+    assert act(manifest(want="stopped", hard=True), status(), guest()) == ("kill", "told to stop at once")
 
 
 def test_a_vm_that_is_placed_stopped_never_had_a_guest() -> None:
