@@ -47,6 +47,7 @@ def play(text: str) -> str:
         stage.run_for(due_s + PAUSE_S)
         stage.chapter("In the end:")
         director.tell_ending()
+        director.close()
     return "\n".join([*(line for line in lines if line.startswith("# ")), *stage.log]) + "\n"
 
 
@@ -64,10 +65,7 @@ class Voice(logging.Handler):
         self._stage = stage
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno > logging.INFO:
-            self._stage.complain(record.getMessage())
-        else:
-            self._stage.tell(record.getMessage())
+        self._stage.tell(record.getMessage())
 
 
 @contextmanager

@@ -56,6 +56,10 @@ class Director:
                 return
         raise ValueError(f"no story can say: {text}")
 
+    def close(self) -> None:
+        for daemon in (self.api, *self.controls.values(), *self.hosts.values()):
+            daemon.stop()
+
     def tell_ending(self) -> None:
         """All VMs, and all that there is of VMs on hosts and in the pool."""
         stage, translate = self.stage, self.stage.translate

@@ -76,14 +76,10 @@ class Stage(World):
         self.log.append(f"    {who:<10} {text}")
 
     def say(self, who: str, what: str) -> None:
-        """What makes a loop wait; said by sim.process. Once in each step of a story."""
-        self.complain(what, who)
-
-    def complain(self, text: str, who: str = "") -> None:
-        """Told once, and again only after it was not heard for a while."""
-        complaint = who.partition(".")[0] or self._speaker, text
+        """What makes a loop wait, as sim.process tells it: once, and again only after it was not heard for a while."""
+        complaint = who.partition(".")[0], what
         if self.monotonic_s() - self._heard_s.get(complaint, float("-inf")) > QUIET_S:
-            self.tell(text, complaint[0])
+            self.tell(what, complaint[0])
         self._heard_s[complaint] = self.monotonic_s()
 
     def chapter(self, title: str) -> None:
