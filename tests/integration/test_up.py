@@ -108,7 +108,7 @@ def test_up_makes_what_status_tells(running: RunningCloud) -> None:
 
 def test_the_api_is_forwarded_and_its_socket_is_closed_to_others(running: RunningCloud) -> None:
     with socket.create_connection(("::1", running.port), timeout=DEADLINE_S) as connection:
-        connection.sendall(b"GET /v1/hosts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /v1/hosts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
@@ -215,6 +215,13 @@ def test_bad_options_are_refused_in_words(own: RunningCloud, options: list[str],
     assert traces(own) == []
 
 
+def test_a_cloud_that_is_not_there_is_said_to_be_none() -> None:
+    status, down = ucloud("status", "--name", "uc-none"), ucloud("down", "--name", "uc-none")
+    assert (status.returncode, down.returncode) == (1, 0)
+    assert "`ucloud up --name uc-none` makes one" in status.stderr
+    assert "nothing of it is left" in down.stderr
+
+
 def test_bad_settings_of_a_daemon_are_refused_with_their_line(tmp_path: Path) -> None:
     file = tmp_path / "ucloud.toml"
     file.write_text("[control]\nttl_s = -5\n")
@@ -237,3 +244,23 @@ def test_down_keeps_the_state_and_wipe_leaves_nothing(running: RunningCloud) -> 
     assert traces(running) == []
     again = ucloud("down", "--wipe", "--name", running.name)
     assert again.returncode == 0, again.stderr
+
+
+def test_a_cloud_grows_and_does_not_shrink(own: RunningCloud) -> None:
+    """What runs is left alone, but for the host daemon, whose share of the memory is smaller now."""
+    ucloud("down", "--wipe", "--name", own.name)
+    up(own)
+    before = {name: daemon["pid"] for name, daemon in daemons(own).items()}
+    alone_mib = own.client().host("h1")["memory_mib"]
+    up(own, "--hosts", "2")
+    wait_until(lambda: own.client().host("h1")["memory_mib"] <= alone_mib / 2, "h1 says what it has now")
+    assert [(host["name"], host["state"]) for host in own.status()["hosts"]] == [("h1", "up"), ("h2", "up")]
+    after = {name: daemon["pid"] for name, daemon in daemons(own).items()}
+    assert {name: pid for name, pid in before.items() if name != "host-1"}.items() <= after.items()
+    assert set(after) - set(before) == {"api-2", "control-2", "host-2"}
+    up(own)
+    assert len(own.status()["hosts"]) == 2
+    for option, words in ((["--hosts", "1"], "has 2 hosts"), (["--etcd", "3"], "was made with --etcd 1")):
+        done = ucloud("up", "--name", own.name, *option)
+        assert done.returncode == 1
+        assert words in done.stderr

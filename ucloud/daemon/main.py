@@ -54,6 +54,13 @@ def supervise(path: str) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["daemon"]:
         sys.exit(run_daemon())
+    try:
+        run_program()
+    except KeyboardInterrupt:  # before click, which knows what to do with it, was loaded
+        sys.exit("Aborted!")
+
+
+def run_program() -> None:
     from ucloud.cli.main import main as program
     from ucloud.daemon.lab import lab
     from ucloud.daemon.up import down, status, up

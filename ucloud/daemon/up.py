@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from ucloud.base.errors import Conflict, Error, Invalid, NotFound
 from ucloud.cli.options import Size
+from ucloud.cli.output import show_table
 from ucloud.client import Client
 from ucloud.daemon import supervisor
 from ucloud.daemon.bringup import bring_up
@@ -42,7 +41,12 @@ def up(state: str | None, name: str, etcd: str | None, memory: int | None, **opt
     """
     need_root()
     given = options | {"etcd": int(etcd) if etcd else None, "memory_mib": memory}
-    cloud = bring_up(choose(name, state, {key: value for key, value in given.items() if value is not None}), say)
+    cloud = choose(name, state, {key: value for key, value in given.items() if value is not None})
+    try:
+        cloud = bring_up(cloud, say)
+    except KeyboardInterrupt:
+        again, undo = f"ucloud up{name_of(name)}", f"ucloud down --wipe{name_of(name)}"
+        raise click.ClickException(f"interrupted; `{again}` goes on, `{undo}` undoes it") from None
     click.echo(welcome(cloud))
 
 
@@ -73,11 +77,12 @@ def changed(old: Cloud, given: dict[str, Any]) -> Settings:
     if settings.hosts < before.hosts:
         raise Conflict(f"the cloud {old.name} has {before.hosts} hosts; it can get more, but `up` takes none away")
     if settings.etcd != before.etcd:
-        raise Conflict(f"the cloud {old.name} was made with --etcd {before.etcd}, and stays so until `ucloud down --wipe`")
+        wipe = f"ucloud down --wipe{name_of(old.name)}"
+        raise Conflict(f"the cloud {old.name} was made with --etcd {before.etcd}, and stays so until `{wipe}`")
     differing = [key for key in given if key != "hosts" and getattr(before, key) != given[key]]
     if differing and supervisors_of(old):
         running = ", ".join(f"--{key.removesuffix('_mib')} {getattr(before, key)}" for key in differing)
-        raise Conflict(f"the cloud {old.name} is running with {running}; first `ucloud down`")
+        raise Conflict(f"the cloud {old.name} is running with {running}; first `ucloud down{name_of(old.name)}`")
     return settings
 
 
@@ -91,9 +96,11 @@ def down(wipe: bool, name: str) -> None:
     `ucloud up`, unless --wipe is given.
     """
     need_root()
-    cloud = find_cloud(name) or cloud_at(Settings(name=name), home(name).resolve())
+    known = find_cloud(name)
+    cloud = known or cloud_at(Settings(name=name), home(name).resolve())
     tear_down(cloud, say, wipe=wipe)
-    say(f"{name} is down; " + ("nothing of it is left" if wipe else f"its state is in {cloud.state_dir}"))
+    kept = f"its state is in {cloud.state_dir}" if known and not wipe else "nothing of it is left"
+    say(f"{name} is down; {kept}")
 
 
 @click.command()
@@ -104,7 +111,7 @@ def status(output: str, name: str) -> None:
     need_root()
     cloud = find_cloud(name)
     if not cloud:
-        raise NotFound(f"there is no cloud {name} on this machine; `ucloud up` makes one")
+        raise NotFound(f"there is no cloud {name} on this machine; `ucloud up{name_of(name)}` makes one")
     hosts = ask_hosts(cloud)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(describe(cloud, hosts))).decode())
@@ -148,16 +155,18 @@ def describe(cloud: Cloud, hosts: list[dict[str, Any]] | None) -> dict[str, Any]
 
 def show(cloud: Cloud, hosts: list[dict[str, Any]] | None) -> None:
     told = describe(cloud, hosts)
-    table = Table("", "state", "where", box=None, pad_edge=False)
-    table.add_row("api", "answers" if hosts is not None else "does not answer", cloud.url)
+    rows = [["", "state", "where"], ["api", "answers" if hosts is not None else "does not answer", cloud.url]]
     for daemon in told["daemons"]:
-        where = f"process {daemon['pid']}" if daemon["pid"] else daemon["exit"]
-        restarts = f", {daemon['restarts']} restarts" if daemon["restarts"] else ""
-        table.add_row(daemon["name"], state_and_faults("runs" if daemon["pid"] else "ended", daemon), where + restarts)
+        where = [f"process {daemon['pid']}"] if daemon["pid"] else []
+        if daemon["restarts"]:
+            where += [f"{daemon['restarts']} restarts"]
+        if daemon["exit"]:
+            where += [f"the last one: {daemon['exit']}"]
+        state = "runs" if daemon["pid"] else "ended" if daemon["exit"] else "waits"
+        rows.append([daemon["name"], state_and_faults(state, daemon), ", ".join(where)])
     for host in told["hosts"]:
-        table.add_row(host["name"], state_and_faults(host["state"], host), f"namespace {cloud.namespace(host['name'])}")
-    table.add_row("state", "", str(cloud.state_dir))
-    Console(soft_wrap=True).print(table)
+        rows.append([host["name"], state_and_faults(host["state"], host), f"namespace {cloud.namespace(host['name'])}"])
+    show_table([*rows, ["state", "", str(cloud.state_dir)]])
 
 
 def state_and_faults(state: str, shown: dict[str, Any]) -> str:
@@ -172,8 +181,13 @@ def welcome(cloud: Cloud) -> str:
     else:
         lines += ["Type next:"]
     lines += ["  ucloud host list", "  ucloud image upload NAME FILE", "  ucloud vm create NAME --image IMAGE"]
-    lines += [f"  ucloud status{'' if cloud.name == DEFAULT_NAME else f' --name {cloud.name}'}"]
+    lines += [f"  ucloud status{name_of(cloud.name)}"]
     return "\n".join(lines)
+
+
+def name_of(cloud: str) -> str:
+    """The option that a command for this cloud needs."""
+    return "" if cloud == DEFAULT_NAME else f" --name {cloud}"
 
 
 def need_root() -> None:
