@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from sim.scenario import golden, names, play
+from sim.scenario import AT_ONCE, golden, names, play
+from sim.sentences import SENTENCES
 
 
 @pytest.mark.parametrize("name", names())
@@ -16,3 +17,9 @@ def test_the_story_goes_as_before(name: str) -> None:
         golden(name).write_text(now)
     else:
         assert now == before
+
+
+def test_every_sentence_is_part_of_a_story() -> None:
+    lines = [line for name in names() for line in golden(name).read_text().splitlines()]
+    said = {line.removeprefix("## ").removeprefix(AT_ONCE) for line in lines if line.startswith("## ")}
+    assert not [pattern.pattern for pattern, _ in SENTENCES if not any(map(pattern.fullmatch, said))]
