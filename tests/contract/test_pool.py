@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -334,3 +335,37 @@ def test_removing_takes_along_what_was_begun(directory: DirectoryPool, tmp_path:
     directory.remove_disk(VM, "root")
     assert not files(root)
     assert not list((root / "disks").iterdir())
+
+
+def test_a_directory_that_another_host_has_just_made_stays(tmp_path: Path, directory: DirectoryPool) -> None:
+    young, old = (tmp_path / "pool" / "disks" / name for name in (VM, f"{VM[:-1]}a"))
+    young.mkdir()
+    old.mkdir()
+    os.utime(old, (0, 0))
+    DirectoryPool("local", str(tmp_path / "pool"))
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_hosts_make_and_remove_disks_while_another_looks(
+    tmp_path: Path, directory: DirectoryPool, make: Callable[..., bytes]
+) -> None:
+    receive(directory, make("qcow2"))
+    directory.publish(IMAGE, 8)
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            list(DirectoryPool("local", str(tmp_path / "pool")).disks())
+
+    with ThreadPoolExecutor(2) as workers:
+        looking = [workers.submit(look) for _ in range(2)]
+        try:
+            hollow = HollowPool("local", str(tmp_path / "pool"))
+            for _ in range(200):
+                hollow.add_disk(VM, "root", IMAGE, 8)
+                hollow.remove_disk(VM, "root")
+        finally:
+            ended.set()
+        for work in looking:
+            work.result()

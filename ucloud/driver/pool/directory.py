@@ -104,8 +104,8 @@ class DirectoryPool:
 
     def disks(self) -> Iterator[tuple[str, str]]:
         with self._world():
-            files = sorted(self._disks.glob("*/*.qcow2"))
-        return ((file.parent.name, file.stem) for file in files)
+            files = [file for directory in self._disks.iterdir() for file in files_in(directory, ".qcow2")]
+        return ((file.parent.name, file.stem) for file in sorted(files))
 
     def add_disk(self, vm: str, name: str, image: str, size_mib: int) -> None:
         check_ids(vm, name, image)
@@ -140,9 +140,8 @@ class DirectoryPool:
         with self._world():
             if not self._disks.is_dir():  # the disk may be there again tomorrow, with what is mounted here
                 raise Temporary(f"pool {self.name} is not there: {self._disks} is missing", retry_s=10)
-            if disk.parent.is_dir():
-                remove(disk.parent, disk.name)
-                remove_if_empty(disk.parent)
+            remove(disk.parent, disk.name)
+            remove_if_empty(disk.parent)
             (self._made / f"{vm}.{name}").unlink(missing_ok=True)
 
     def attachment(self, vm: str, name: str) -> GuestDisk:
@@ -214,13 +213,16 @@ class DirectoryPool:
             part.chmod(0o444)
 
     def _sweep(self) -> None:
-        for pattern in (f"incoming/*{PART}", f"images/*{PART}", f"disks/*/*{PART}"):
-            for file in self._incoming.parent.glob(pattern):
+        """Other hosts make and remove disks meanwhile: what is young may be theirs, what is gone was."""
+        for directory in (self._incoming, self._images, *self._disks.iterdir()):
+            for file in files_in(directory, PART):
                 with contextlib.suppress(FileNotFoundError):
-                    if time.time() - file.lstat().st_mtime > PART_LIFE_S:
+                    if is_abandoned(file):
                         file.unlink()
         for directory in self._disks.iterdir():
-            remove_if_empty(directory)
+            with contextlib.suppress(FileNotFoundError):
+                if is_abandoned(directory):
+                    remove_if_empty(directory)
 
     @contextlib.contextmanager
     def _world(self) -> Iterator[None]:
@@ -274,9 +276,21 @@ def read_head(path: Path) -> tuple[bytes, int]:
         os.close(descriptor)
 
 
+def files_in(directory: Path, suffix: str = "") -> list[Path]:
+    """None in a directory that somebody has removed."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [file for file in directory.iterdir() if file.name.endswith(suffix)]
+    return []
+
+
+def is_abandoned(file: Path) -> bool:
+    """Nobody has written to it, or into it, for so long that its writer must be dead."""
+    return time.time() - file.lstat().st_mtime > PART_LIFE_S
+
+
 def remove(directory: Path, name: str) -> None:
     """A file, and what was begun of it under temporary names."""
-    for file in directory.iterdir():
+    for file in files_in(directory):
         if file.name == name or (file.name.startswith(f"{name}.") and file.suffix == PART):
             file.unlink(missing_ok=True)
 
