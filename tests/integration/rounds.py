@@ -10,6 +10,7 @@ import heapq
 import itertools
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -239,7 +240,7 @@ def main() -> int:
     options = parser.parse_args()
     until_s = time.monotonic() + options.seconds
     start_s = time.monotonic()
-    directory = tempfile.mkdtemp(prefix="uct-rounds-")
+    directory = tempfile.mkdtemp(prefix="ucloud-soak-")
     seed = options.seed
     with plain_cloud(Path(directory), **SIZES, fsync=False, log_level="info") as cloud, cloud.store() as store:
         rounds = Rounds(cloud, store, lambda text: print(f"{time.monotonic() - start_s:7.1f} s: {text}", flush=True))
@@ -254,6 +255,7 @@ def main() -> int:
         except AssertionError as error:
             print(f"FOUND in round {seed}, logs are in {directory}:\n{error}", flush=True)
             return 1
+    shutil.rmtree(directory)
     print(f"rounds {options.seed} to {seed - 1}: nothing found", flush=True)
     return 0
 
