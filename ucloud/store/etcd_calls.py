@@ -151,6 +151,12 @@ def serialize(message: Any) -> bytes:
     return data
 
 
+SILENCE = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: "etcd does not answer in time; has it lost its quorum?",
+    grpc.StatusCode.UNAVAILABLE: "no member of etcd can be reached, or it has no leader",
+}
+
+
 def translate(error: grpc.RpcError) -> Error:
     """By code alone. OUT_OF_RANGE is a revision that is compacted or not reached yet: both mean to list again.
     INVALID_ARGUMENT is a transaction that a member configured smaller than ours refused. RESOURCE_EXHAUSTED is a full
@@ -162,4 +168,6 @@ def translate(error: grpc.RpcError) -> Error:
         return NotFound(text)
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return Invalid(text)
-    return Temporary(text, retry_s=5.0 if code == grpc.StatusCode.RESOURCE_EXHAUSTED else 1.0)
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Temporary(f"etcd takes no more writes: it is full or overloaded ({error.details()})", retry_s=5.0)
+    return Temporary(SILENCE.get(code, "etcd does not answer") + f" ({error.details()})")
