@@ -23,6 +23,7 @@ class Marks:
         self._directory = directory
 
     def locked(self) -> AbstractContextManager[None]:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return locked(self._directory, wait=True)
 
     def add(self, target: str, fault: Fault) -> None:

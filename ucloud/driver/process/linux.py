@@ -35,7 +35,10 @@ class LinuxProcesses:
                 return
 
     def is_alive(self, process: Process) -> bool:
-        return command_of(PROC / str(process.pid)) == process.command
+        """A process that ends loses its command first, and then, thread by thread, its files and sockets."""
+        if command := command_of(PROC / str(process.pid)):
+            return command == process.command
+        return status_of(process.pid)[:1] not in ([], ["Z"]) or threads_of(process.pid) > 1
 
     def is_stopped(self, process: Process) -> bool:
         return status_of(process.pid)[:1] == ["T"]
@@ -79,6 +82,13 @@ def status_of(pid: int) -> list[str]:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def threads_of(pid: int) -> int:
+    try:
+        return len(os.listdir(PROC / str(pid) / "task"))
+    except OSError:
+        return 0
 
 
 def parent_of(pid: int) -> int:
