@@ -37,8 +37,11 @@ def create_image() -> tuple[Response, int]:
 
 def _new_image(id: str, name: str, size: int, sha256: str, pool: str, source: Source) -> Wish:
     unique_name = keys.unique("image", PROJECT, name)
-    if source.get(Unique, unique_name):
-        raise Conflict(f"there is an image named {name} already", {"name": "taken"})
+    if taken := source.get(Unique, unique_name):
+        earlier = source.get(Image, Image.at(taken.record.owner))
+        is_open = earlier is not None and not earlier.record.uploaded_at
+        ended = ", whose upload has not ended; if nobody is at it any more, delete it" if is_open else ""
+        raise Conflict(f"there is an image named {name} already{ended}", {"name": "taken"})
     chosen = _pool(pool)
     image = Image(
         id=id,
