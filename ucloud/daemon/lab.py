@@ -38,6 +38,7 @@ class Target:
         found = find([daemon.command for daemon in wanted])
         if not self.daemon:
             found += platform.processes().inside(self.cloud.namespace(self.host))
+            found += platform.processes().working_below(self.cloud.host_run_dir(self.host))  # guests
         return list(platform.processes().with_descendants(found))
 
     def connect(self) -> None:

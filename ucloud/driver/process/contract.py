@@ -6,6 +6,7 @@ moment.
 
 import signal
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -37,6 +38,9 @@ class Processes(Protocol):
     def running(self) -> Iterable[Process]: ...
 
     def inside(self, namespace: str) -> Iterable[Process]: ...
+
+    def working_below(self, directory: Path) -> Iterable[Process]:
+        """Those whose working directory is below this one, in whatever namespace they are."""
 
     def with_descendants(self, processes: Iterable[Process]) -> Iterable[Process]:
         """Those, what they have started, and what that has started; each once."""

@@ -55,6 +55,10 @@ class LinuxProcesses:
             return []
         return [process for process in self.running() if net_namespace(process.pid) == (wanted.st_dev, wanted.st_ino)]
 
+    def working_below(self, directory: Path) -> Iterable[Process]:
+        below = directory.resolve()
+        return [process for process in self.running() if below in working_directory(process.pid).parents]
+
     def with_descendants(self, processes: Iterable[Process]) -> Iterable[Process]:
         found = {process.pid: process for process in processes}
         running = {process: parent_of(process.pid) for process in self.running()}
@@ -94,6 +98,13 @@ def threads_of(pid: int) -> int:
 def parent_of(pid: int) -> int:
     status = status_of(pid)
     return int(status[1]) if status else 0
+
+
+def working_directory(pid: int) -> Path:
+    try:
+        return Path(os.readlink(PROC / str(pid) / "cwd"))
+    except OSError:
+        return Path()
 
 
 def net_namespace(pid: int) -> tuple[int, int]:
