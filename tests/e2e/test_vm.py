@@ -161,7 +161,8 @@ def test_a_guest_without_manifest_is_killed_and_its_disk_kept(
 
 
 def test_the_guest_is_confined(cloud: RunningCloud, traces: Traces, obedient: str) -> None:
-    """Its own user without groups and capabilities, no new privileges, seccomp on, a control group where there are any."""
+    """Its own user without groups and capabilities, no new privileges, seccomp on, no network but its own empty one, a control
+    group where there are any."""
     run(cloud, "vm", "create", "f", "--image", obedient, "--memory", "64M")
     pid = guest_pid(traces, show(cloud, "f")["id"])
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
@@ -171,3 +172,5 @@ def test_the_guest_is_confined(cloud: RunningCloud, traces: Traces, obedient: st
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
     assert "ucloud" in Path(f"/proc/{pid}/cgroup").read_text()
+    interfaces = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"], "it shares no network with etcd and the daemons"

@@ -14,7 +14,7 @@ from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
 from ucloud.base.errors import Conflict, Invalid
 from ucloud.daemon import drivers
-from ucloud.daemon.process import open_store, stop_on_signals
+from ucloud.daemon.process import open_store, raise_file_limit, stop_on_signals
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.host.endpoint import Server
 from ucloud.host.loop import Heartbeat, HostLoop, Threads
@@ -33,6 +33,7 @@ def main(config: Config) -> None:
     if not config.host.id:
         raise Invalid("[host] id: missing; it is the one that the API gave to this host")
     lock = take_lock(Path(config.host.state_dir))
+    raise_file_limit()
     stop, woken, beat_woken = stop_on_signals(), threading.Event(), threading.Event()
     clock, store = SystemClock(), open_store(config)
     hypervisor = drivers.hypervisor(config)

@@ -1,6 +1,7 @@
 """What every daemon does at its start and at its end."""
 
 import os
+import resource
 import signal
 import socket
 import threading
@@ -25,3 +26,9 @@ def open_store(config: Config) -> EtcdStore:
 def process_name(kind: str) -> str:
     """Unique among all that may hold a lock at the same time."""
     return f"{kind}@{socket.gethostname()}:{os.getpid()}"
+
+
+def raise_file_limit() -> None:
+    """To what the system allows: a host daemon holds two open files for each guest."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -21,14 +21,15 @@ from ucloud.driver.hypervisor.qemu_command import Identity, identity
 KVM = Path("/dev/kvm")
 KILL_S = 10.0
 
-# sh joins the control group ($1, may be empty), setpriv gives up everything else; then the process is qemu. When memory runs
-# out, the kernel is to end guests before daemons and etcd.
+# sh joins the control group ($1, may be empty), unshare leaves the host's network (a guest that broke out of qemu would find etcd
+# there), setpriv gives up everything else; then the process is qemu. When memory runs out, the kernel is to end guests before
+# daemons and etcd.
 ENTER = """
 ulimit -c 0
 echo 500 > /proc/self/oom_score_adj
 [ -z "$1" ] || echo $$ > "$1/cgroup.procs" || exit 1
 shift
-exec setpriv "$@"
+exec unshare --net --ipc setpriv "$@"
 """
 
 
