@@ -14,7 +14,6 @@ from hypothesis import settings
 from tests.leftovers import cloud_name, remove_leftovers, ucloud
 from ucloud.client import Client
 
-
 settings.register_profile("ucloud", deadline=None)  # no test is about how fast a busy machine is
 settings.load_profile("ucloud")
 

@@ -21,9 +21,9 @@ from ucloud.driver.hypervisor.qemu_command import Identity, identity
 KVM = Path("/dev/kvm")
 KILL_S = 10.0
 
-# sh joins the control group ($1, may be empty), unshare leaves the host's network (a guest that broke out of qemu would find etcd
-# there), setpriv gives up everything else; then the process is qemu. When memory runs out, the kernel is to end guests before
-# daemons and etcd.
+# sh joins the control group ($1, may be empty), unshare leaves the host's network (where a guest that broke out of qemu would
+# find etcd), setpriv gives up everything else; then the process is qemu. When memory runs out, the kernel is to end guests
+# before daemons and etcd.
 ENTER = """
 ulimit -c 0
 echo 500 > /proc/self/oom_score_adj
