@@ -115,6 +115,7 @@ class Spread:
         self._mates: dict[str, list[str]] = {}  # group → the VMs in it
         self._taken: dict[str, set[str]] = {}  # group → hosts, or values of the label, that have one of them
         hosts = {fact.record.id: fact.record for fact in facts.all(Host).values()}
+        self._doubtful = [hosts[id] for id in hosts_of_unreadable(facts) if id in hosts]
         for fact in facts.all(Vm).values():
             vm = fact.record
             if not vm.spread:
@@ -129,16 +130,18 @@ class Spread:
             self._taken.setdefault(vm.spread, set()).add(place_of(vm, host))
 
     def allows(self, vm: Vm, host: Host) -> bool:
-        """A host without the label is no place at all."""
+        """A host without the label is no place at all. A VM of which not all can be read may be of any group."""
         if not vm.spread:
             return True
         place = place_of(vm, host)
-        return place != "" and place not in self._taken.get(vm.spread, set())
+        doubtful = any(place_of(vm, other) == place for other in self._doubtful)
+        return place != "" and place not in self._taken.get(vm.spread, set()) and not doubtful
 
     def why_not(self, vm: Vm) -> str:
         group, _, label = vm.spread.partition("@")
         place = f"{label} with a host" if label else "host"
-        return f"every {place} that is alive and enabled has a VM of the group {group} already"
+        unread = ", or one that cannot be read" if self._doubtful else ""
+        return f"every {place} that is alive and enabled has a VM of the group {group} already{unread}"
 
     def rests_on(self, vm: Vm) -> tuple[Requirement, ...]:
         """No VM of the group was placed since we looked."""
@@ -147,6 +150,15 @@ class Spread:
             return (NotNewer(Placement.prefix, self._facts.seen(Placement.prefix)),)
         placements = [(Placement.at(id), self._facts.get(Placement, Placement.at(id))) for id in mates]
         return tuple(unchanged(fact) if fact else absent(key) for key, fact in placements)
+
+
+def hosts_of_unreadable(facts: Facts) -> set[str]:
+    """Those that were told of a VM of which some record cannot be read."""
+    if not facts.bad:
+        return set()
+    unreadable = {key.rsplit("/", 1)[-1] for key in facts.bad}
+    manifests = (key.split("/") for key in (*facts.all(Manifest), *facts.bad) if key.startswith(Manifest.prefix))
+    return {parts[1] for parts in manifests if parts[-1] in unreadable}
 
 
 def place_of(vm: Vm, host: Host) -> str:

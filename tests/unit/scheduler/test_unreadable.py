@@ -35,3 +35,17 @@ def test_it_is_said_once() -> None:
     (event,) = world.store.list("event/").items
     assert b"vm/vm-a" in event.value
     assert b"left out" in event.value
+
+
+@pytest.mark.parametrize("key", ["placement/vm-a", "vm/vm-a"])
+def test_a_vm_that_cannot_be_read_may_be_of_any_group(key: str) -> None:
+    """Found by the simulator: such a VM was not counted, and another of its group came beside it."""
+    world = World(pool(), *host("host-1"), vm("vm-a", spread="web"))
+    world.commit(decide(world.facts(), NOW_S))
+    world.store.commit({key: b'{"nonsense": 1}'})
+    world.put(vm("vm-b", spread="web"))
+    (decision,) = decide(world.facts(), NOW_S)
+    assert (decision.verb, decision.puts[0].host) == ("wait", "")
+    world.put(*host("host-2"))
+    (decision,) = decide(world.facts(), NOW_S)
+    assert decision.puts[0].host == "host-2"
