@@ -148,8 +148,8 @@ class Decider:
         return complete
 
     def _commit(self, batch: Sequence[Decision], lock: tuple[Unchanged, ...], raised: dict[str, int]) -> None:
-        """`raised`: prefixes that an earlier transaction of this pass found unchanged and then wrote to itself. What it left
-        behind is known, so later decisions rest on its revision."""
+        """`raised`: prefixes and keys that an earlier transaction of this pass found unchanged and then wrote itself. What
+        it left behind is known, so later decisions rest on its revision."""
         requires = [*lock, *(r for decision in batch for r in decision.requires)]
         requires = list(dict.fromkeys(raise_to(requirement, raised) for requirement in requires))
         puts = {record.key: self._view.encode(record) for decision in batch for record in decision.puts}
@@ -158,6 +158,8 @@ class Decider:
         for requirement in requires:
             if isinstance(requirement, NotNewer) and any(key.startswith(requirement.prefix) for key in puts):
                 raised[requirement.prefix] = revision
+            elif isinstance(requirement, Unchanged) and requirement.key in puts:
+                raised[requirement.key] = revision
         self._wrote_s = self._clock.monotonic_s()
         self._written |= {key: revision for key in (*puts, *deletes) if self._view.watches(key)}
         for decision in batch:
@@ -167,6 +169,8 @@ class Decider:
 def raise_to(requirement: Requirement, raised: dict[str, int]) -> Requirement:
     if isinstance(requirement, NotNewer) and requirement.prefix in raised:
         return NotNewer(requirement.prefix, max(requirement.revision, raised[requirement.prefix]))
+    if isinstance(requirement, Unchanged) and requirement.key in raised:
+        return Unchanged(requirement.key, raised[requirement.key])
     return requirement
 
 

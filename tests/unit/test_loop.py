@@ -104,7 +104,8 @@ def test_raising_touches_only_what_was_written_and_never_lowers() -> None:
     assert raise_to(NotNewer("manifest/host-1/", 5), raised) == NotNewer("manifest/host-1/", 9)
     assert raise_to(NotNewer("manifest/host-1/", 12), raised) == NotNewer("manifest/host-1/", 12)
     assert raise_to(NotNewer("manifest/host-2/", 5), raised) == NotNewer("manifest/host-2/", 5)
-    assert raise_to(Unchanged("manifest/host-1/", 5), raised) == Unchanged("manifest/host-1/", 5)
+    assert raise_to(Unchanged("placement/vm-1", 0), {"placement/vm-1": 9}) == Unchanged("placement/vm-1", 9)
+    assert raise_to(Unchanged("placement/vm-2", 5), {"placement/vm-1": 9}) == Unchanged("placement/vm-2", 5)
 
 
 # Committing.
