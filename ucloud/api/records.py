@@ -153,6 +153,11 @@ def _commit(verb: str, id: Callable[[str], str], make: Callable[[str], Wish], re
             return _try(verb, id(repeatable.created if repeatable else ""), make, repeatable)
         except Overtaken:
             continue
+        except Temporary:
+            raise
+        except Error:
+            if repeatable is None or repeatable.earlier() is None:
+                raise  # else it is the work of this very request, which another process did meanwhile, that stands in its way
     raise Conflict("others keep changing what this rests on; try again")
 
 
