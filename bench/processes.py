@@ -23,7 +23,7 @@ from ucloud.model.image import Pool
 from ucloud.model.record import encode
 from ucloud.store.etcd import EtcdStore
 
-ETCD_OPTIONS = {"heartbeat-interval": 100, "election-timeout": 1000, "quota-backend-bytes": 4 << 30}  # as `ucloud up` has them
+ETCD_OPTIONS = {"heartbeat-interval": 100, "election-timeout": 1000}  # as `ucloud up` has them
 CPUS, MEMORY_MIB = 64, 262_144
 IMAGE = "sector"
 
@@ -100,11 +100,14 @@ class PlainCloud:
         pool: Literal["fake", "directory"] = "fake",
         fsync: bool = True,
         log_level: Literal["info", "warning"] = "warning",
+        quota_bytes: int = 4 << 30,
     ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self.directory, self._pool, self._log_level = directory, pool, log_level
         self.daemons: dict[str, Process] = {}
         self.host_ids: dict[str, str] = {}
-        self.etcd = EtcdCluster(directory, 3, options=ETCD_OPTIONS, fsync=fsync)
+        self.etcd = EtcdCluster(directory, 3, options=ETCD_OPTIONS | {"quota-backend-bytes": quota_bytes}, fsync=fsync)
+        self.endpoints = list(self.etcd.endpoints)  # that the daemons know: a test may put something between
         self._ports = free_ports(apis)
         self.urls = [f"http://[::1]:{port}" for port in self._ports]
         self._counts = {"api": apis, "control": controls, "host": hosts}
@@ -195,7 +198,7 @@ class PlainCloud:
     def _config(self, kind: str, number: int) -> config.Config:
         state = self.directory / f"{kind}-{number}"
         return config.Config(
-            etcd=config.Etcd(endpoints=tuple(self.etcd.endpoints)),
+            etcd=config.Etcd(endpoints=tuple(self.endpoints)),
             host=config.Host(
                 id=self.host_ids.get(f"{kind}-{number}", ""),
                 name=f"h{number}",
@@ -221,9 +224,15 @@ class PlainCloud:
 def plain_cloud(directory: Path, **options: object) -> Iterator[PlainCloud]:
     """It is up inside the block, with its files below `directory`; afterwards its processes are gone."""
     cloud = PlainCloud(directory, **options)  # type: ignore[arg-type]
+    with running(cloud):
+        yield cloud
+
+
+@contextmanager
+def running(cloud: PlainCloud) -> Iterator[None]:
     try:
         cloud.up()
-        yield cloud
+        yield
     finally:
         cloud.down()
 

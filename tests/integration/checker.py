@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from bench.processes import PlainCloud
+from tests.integration.clouds import Cloud
 from tests.integration.people import Remembered
 from ucloud.driver.hypervisor.fake import GuestDirectory, Trace
 from ucloud.model.bookkeeping import Unique
@@ -30,7 +30,7 @@ STARTED = re.compile(rb"epoch (\d+) boots (\d+)")
 class Everything:
     """One look at etcd and at all hosts."""
 
-    def __init__(self, cloud: PlainCloud, store: Store) -> None:
+    def __init__(self, cloud: Cloud, store: Store) -> None:
         self.records: dict[str, Record] = {}
         self.strange: list[str] = []
         for item in store.list("").items:
@@ -51,7 +51,7 @@ def traces(directory: Path) -> Mapping[str, Trace]:
     return dict(GuestDirectory(directory))
 
 
-def findings(cloud: PlainCloud, store: Store, told: Sequence[Remembered]) -> list[str]:
+def findings(cloud: Cloud, store: Store, told: Sequence[Remembered]) -> list[str]:
     seen = Everything(cloud, store)
     checks = (lost(seen, told), twice(seen, told), left_over(seen), unlike(seen), overfull(seen))
     return [finding for check in checks for finding in check]
