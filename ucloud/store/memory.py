@@ -8,7 +8,6 @@ import math
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import msgspec
 
@@ -26,6 +25,28 @@ class Lease(msgspec.Struct):
     deadline_s: float
 
 
+class Turn:
+    """Alone, with due leases expired; afterwards, outside the lock, wakes the watches that have something new."""
+
+    __slots__ = ("_before", "_store")
+
+    def __init__(self, store: "MemoryStore") -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        store = self._store
+        store._lock.acquire()
+        self._before = store._revision
+        store._expire()
+
+    def __exit__(self, *_: object) -> None:
+        store = self._store
+        woken = store._wakes(self._before) if store._revision > self._before else ()
+        store._lock.release()
+        for watch in woken:
+            watch.wake()
+
+
 class MemoryStore:
     """`_versions`: of each key all changes that are not compacted away, oldest first; `_log`: the same by revision."""
 
@@ -39,6 +60,7 @@ class MemoryStore:
         self._log: list[Change] = []
         self._leases: dict[int, Lease] = {}
         self._next_lease = 1
+        self._due_s = math.inf  # no lease runs out before
         self._watches: list[MemoryWatch] = []
 
     def list(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Listing:
@@ -89,6 +111,7 @@ class MemoryStore:
             self._next_lease += 1
             whole_s = float(math.ceil(ttl_s))  # as etcd, which counts in whole seconds
             self._leases[lease] = Lease(whole_s, self._clock.monotonic_s() + whole_s)
+            self._due_s = min(self._due_s, self._leases[lease].deadline_s)
             return lease
 
     def keep_alive(self, lease: int) -> float:
@@ -130,23 +153,20 @@ class MemoryStore:
             for lease in self._leases.values():
                 lease.deadline_s = self._clock.monotonic_s() + lease.ttl_s
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Alone, with due leases expired; afterwards, outside the lock, wakes the watches that have something new."""
-        with self._lock:
-            before = self._revision
-            woken: list[MemoryWatch] = []
-            try:
-                now_s = self._clock.monotonic_s()
-                for lease in [id for id, lease in self._leases.items() if lease.deadline_s <= now_s]:
-                    self._end(lease)
-                yield
-            finally:
-                if self._revision > before:
-                    keys = {change.key for change in self._since(before)}
-                    woken = [w for w in self._watches if any(key.startswith(tuple(w.positions)) for key in keys)]
-        for watch in woken:
-            watch.wake()
+    def _turn(self) -> "Turn":
+        return Turn(self)
+
+    def _expire(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._due_s:
+            for id in [id for id, lease in self._leases.items() if lease.deadline_s <= now_s]:
+                self._end(id)
+            self._due_s = min((lease.deadline_s for lease in self._leases.values()), default=math.inf)
+
+    def _wakes(self, before: int) -> Sequence["MemoryWatch"]:
+        """The watches that have something new since this revision."""
+        keys = {change.key for change in self._since(before)}
+        return [watch for watch in self._watches if any(key.startswith(tuple(watch.positions)) for key in keys)]
 
     def _end(self, lease: int) -> None:
         if self._leases.pop(lease, None):
@@ -223,7 +243,11 @@ class MemoryWatch:
             revision = store._revision
             if now_s - self._last_s < SIGN_OF_LIFE_S and min(self.positions.values()) >= revision:
                 return []
-            batches = [Batch(prefix, store._changes(prefix, seen), revision) for prefix, seen in self.positions.items()]
+            news = store._since(min(self.positions.values()))
+            batches = [
+                Batch(prefix, tuple(c for c in news if c.revision > seen and c.key.startswith(prefix)), revision)
+                for prefix, seen in self.positions.items()
+            ]
             self.positions = {prefix: max(seen, revision) for prefix, seen in self.positions.items()}
             if now_s - self._last_s < SIGN_OF_LIFE_S:
                 batches = [batch for batch in batches if batch.changes]
