@@ -2,14 +2,16 @@
 
 import logging
 
-from sim.cloud import Cloud
+import msgspec
+
+from sim.cloud import Cloud, Knobs
 from sim.protections import PROTECTIONS, Protections
 from sim.world import Violation
 
 
-def failure(seed: int, off: str | None = None, lines: list[str] | None = None) -> str | None:
+def failure(seed: int, off: str | None = None, lines: list[str] | None = None, knobs: Knobs | None = None) -> str | None:
     """What was found under this seed, or None. `lines` is filled with the trace."""
-    cloud = Cloud(seed, PROTECTIONS[off] if off else Protections(), tracing=lines is not None)
+    cloud = Cloud(seed, PROTECTIONS[off] if off else Protections(), lines is not None, knobs)
     handler = _TraceHandler(cloud)
     logger = logging.getLogger("ucloud")
     logger.propagate = False
@@ -31,8 +33,9 @@ def failure(seed: int, off: str | None = None, lines: list[str] | None = None) -
     return None
 
 
-def replay_command(seed: int, off: str | None = None) -> str:
-    return f"python -m sim --trace {seed}" + (f" --off {off}" if off else "")
+def replay_command(seed: int, off: str | None = None, knobs: Knobs | None = None) -> str:
+    text = "" if knobs in (None, Knobs()) else f" --knobs '{msgspec.json.encode(knobs).decode()}'"
+    return f"python -m sim --trace {seed}" + (f" --off {off}" if off else "") + text
 
 
 class _TraceHandler(logging.Handler):

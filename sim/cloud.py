@@ -2,45 +2,70 @@
 
 from collections.abc import Callable
 
+import msgspec
+
+from sim.api import ApiNode
+from sim.client import Client
 from sim.convergence import complaints
+from sim.drivers import Images
+from sim.etcd import Etcd
+from sim.faults import Faults
 from sim.invariants import Invariants
-from sim.nodes import ControlNode, HostNode, Node
-from sim.process import Process
+from sim.nodes import ControlNode, HostNode, Node, Site
 from sim.protections import Protections
-from sim.store import Connection
-from sim.user import IMAGE, POOL, User
 from sim.world import Violation, World
 from ucloud.base.clock import timestamp
+from ucloud.model import keys
+from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Host
 from ucloud.model.image import Image, ImageState, Pool
-from ucloud.model.record import Record, decode, encode
-from ucloud.store.memory import MemoryStore
+from ucloud.model.record import Record, encode
 
-HOSTS = {"h1": 1024, "h10": 768, "h2": 512}  # MiB; one name begins with another, as a trap for prefixes
-FAULTS_S = 70.0
-SETTLE_S = 14.0  # until the last commit that was given up has happened or failed, and the last lock has run out
+IMAGE, POOL = "image-00000000000000000000000000", "default"
+# Cores, MiB, rack. One name begins with another, as a trap for prefixes.
+HOSTS = {"h1": (4, 1024, "r1"), "h10": (2, 768, "r2"), "h2": (2, 512, "r2")}
+SETTLE_S = 20.0  # until the last commit that was given up has happened or failed, and the last lock has run out
 HEAL_S, LOOK_S = 300.0, 3.0
 QUIET_S, LONG_QUIET_S, LONG_QUIET = 6.0, 70.0, 0.1  # the longest retry comes after 60 s
 
 
+class Knobs(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How large a history is; `sim.shrink` turns them down. calm: kinds of weather and of faults that don't occur."""
+
+    hosts: int = 3
+    controls: int = 2
+    apis: int = 2
+    max_vms: int = 10
+    faults_s: float = 35.0
+    calm: tuple[str, ...] = ()
+
+
 class Cloud:
-    def __init__(self, seed: int, off: Protections | None = None, tracing: bool = False) -> None:
-        self.seed = seed
-        self.world = World(seed, tracing)
-        self.store = MemoryStore(self.world)
-        self.invariants = Invariants(self.world, self.store, HOSTS)
-        parts = (self.world, self.store, self.invariants, off or Protections())
-        self.hosts = [HostNode(*parts, name, memory_mib) for name, memory_mib in HOSTS.items()]
-        self.controls = [ControlNode(*parts, name) for name in ("control-a", "control-b")]
-        self.nodes: list[Node] = [*self.hosts, *self.controls]
-        self.user = User(self.world, Connection(Process(self.world, "user", lambda _: None), self.store, self.invariants))
+    def __init__(self, seed: int, off: Protections | None = None, tracing: bool = False, knobs: Knobs | None = None) -> None:
+        self.knobs = knobs or Knobs()
+        self.world = World(seed, tracing, self.knobs.calm)
+        self.etcd = Etcd(self.world)
+        self.store = self.etcd.store
+        sizes = dict(list(HOSTS.items())[: self.knobs.hosts])
+        capacity = {name: (cpus, memory_mib) for name, (cpus, memory_mib, _) in sizes.items()}
+        self.invariants = Invariants(self.world, self.store, capacity)
+        self.images = Images(self.world, self.invariants)
+        site = Site(self.world, self.etcd, self.invariants, self.images, off or Protections())
+        self.hosts = [HostNode(site, name, *size) for name, size in capacity.items()]
+        self.controls = [ControlNode(site, f"control-{letter}") for letter in "abc"[: self.knobs.controls]]
+        self.apis = [ApiNode(site, f"api-{letter}") for letter in "abc"[: self.knobs.apis]]
+        self.nodes: list[Node] = [*self.hosts, *self.controls, *self.apis]
+        self.client = Client(self.world, self.apis, self.invariants, list(sizes), self.knobs.max_vms)
+        self.faults = Faults(self.world, self.etcd, self.invariants, self.hosts, self.controls, self.nodes, self.knobs.calm)
 
     def play(self) -> None:
         """Raises Violation."""
-        self.world.say("world", f"has this weather: {vars(self.world.weather)}")
+        self.world.say("world", f"has this weather: {vars(self.world.weather)} and these faults: {self.faults.weights}")
         self._prepare()
-        self.world.run_for(FAULTS_S)
-        self._heal()
+        self.world.run_for(self.knobs.faults_s)
+        self.world.say("world", "heals")
+        self.world.faulty = False
+        self.faults.heal()
         self._converge()
 
     def _prepare(self) -> None:
@@ -48,14 +73,19 @@ class Cloud:
         image = Image(id=IMAGE, name="tiny", pool=POOL, bytes=1, sha256="", created=created, uploaded_at=created)
         records: list[Record] = [Pool(name=POOL, path="/pool", created=created), image]
         records.append(ImageState(image=IMAGE, phase="ready", format="qcow2", virtual_size_mib=1, since=created))
-        records += [Host(id=name, name=name, created=created) for name in HOSTS]
-        self.store.commit({record.key: encode(record) for record in records})
+        records.append(Unique(path=keys.unique("image", "default", "tiny"), owner=IMAGE))
+        for host in self.hosts:
+            rack = HOSTS[host.name][2]
+            records.append(Host(id=host.name, name=host.name, labels={"rack": rack}, created=created))
+            records.append(Unique(path=keys.unique("host", host.name), owner=host.name))
+        for record in records:
+            self.store.commit({record.key: encode(record)})
+            self.invariants.records.put(record.key, encode(record))
+        self.images.pool.preload(IMAGE)
         for node in self.nodes:
             node.start()
-        for host in self.hosts:
-            host.machine.pool.preload(IMAGE)
-        self._often(0.6, self.user.act)
-        self._often(0.8, self._trouble)
+        self._often(0.9, self.client.act)
+        self._often(0.9, self.faults.strike)
 
     def _often(self, mean_s: float, act: Callable[[], None]) -> None:
         """Until the world is healed."""
@@ -66,54 +96,6 @@ class Cloud:
                 self.world.after(self.world.chance.expovariate(1 / mean_s), again)
 
         self.world.after(self.world.chance.expovariate(1 / mean_s), again)
-
-    def _trouble(self) -> None:
-        chance = self.world.chance
-        host, kind = chance.choice(self.hosts), chance.random()
-        guests = sorted(vm for vm, guest in host.machine.guests().items() if guest.state == "running")
-        if kind < 0.2 and guests:
-            host.machine.crash(chance.choice(guests))
-        elif kind < 0.4 and guests:
-            host.machine.power_off(chance.choice(guests))
-        elif kind < 0.46:
-            self._kill(host)
-        elif kind < 0.50:
-            self._kill(chance.choice(self.controls))
-        elif kind < 0.62:
-            chance.choice(self.controls).stop()
-        elif kind < 0.66 and self.world.happens(self.world.weather.kills):
-            host.lose_power()
-        elif kind < 0.8:
-            host.boot()
-        elif kind < 0.85:
-            self._toggle(host)
-        elif kind < 0.93:
-            self.world.say("etcd", "compacts")
-            self.store.compact(self.store.list("", limit=1).revision - chance.randrange(5))
-        elif kind < 0.95:
-            self.world.say("etcd", "has a new leader, which gives each lease its whole time again")
-            self.store.rearm_leases()
-
-    def _kill(self, node: Node) -> None:
-        if self.world.happens(self.world.weather.kills / 2):
-            node.kill("is killed")
-
-    def _toggle(self, host: HostNode) -> None:
-        """The operator changes his mind about a host."""
-        item = self.store.get(Host.at(host.name))
-        assert item
-        wish = decode(Host, item.value)[0]
-        self.world.say("operator", f"{'disables' if wish.enabled else 'enables'} {host.name}")
-        changed = Host(id=wish.id, name=wish.name, created=wish.created, enabled=not wish.enabled)
-        self.store.commit({changed.key: encode(changed)})
-
-    def _heal(self) -> None:
-        self.world.say("world", "heals")
-        self.world.faulty = False
-        for host in self.hosts:
-            host.boot()
-        for node in self.nodes:
-            node.start()
 
     def _converge(self) -> None:
         """Come to rest, and stay there."""

@@ -1,37 +1,54 @@
 """When nothing fails any more, everything must come to rest as its owner wants it, and nothing forgotten may be left over."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ucloud.model import keys
-from ucloud.model.host import Host
+from ucloud.model.host import Endpoint
+from ucloud.model.image import Image, ImageState
 from ucloud.model.record import Record, decode
 from ucloud.model.vm import Placement, Status, Vm
 
 if TYPE_CHECKING:
+    from sim.api import ApiNode
     from sim.cloud import Cloud
+    from sim.nodes import HostNode
 
 R = TypeVar("R", bound=Record)
 
 
 def complaints(cloud: "Cloud") -> Iterator[str]:
-    """What is not as it should be; nothing when all is well."""
-    for id in sorted(cloud.invariants.created):
+    """What is not as it should be; nothing when all is well. People are asked last, as that takes longest."""
+    left = list(wrong_records(cloud))
+    yield from left or wrong_answers(cloud)
+
+
+def wrong_records(cloud: "Cloud") -> Iterator[str]:
+    for request in cloud.client.pending.values():
+        yield f"{request.name} ({request.method} {request.path}) has no answer"
+    for id in sorted(cloud.invariants.records.created):
         item = cloud.store.get(Vm.at(id))
         vm = decode(Vm, item.value)[0] if item else None
         if item is None or vm is None or vm.deleted_at:
             yield from left_over(cloud, id)
         else:
             yield from not_as_wanted(cloud, vm, item.mod_revision)
+    yield from wrong_images(cloud)
+    for host in cloud.hosts:
+        endpoint = record(cloud, Endpoint, Endpoint.at(host.name, "endpoint"))
+        if endpoint is None or endpoint.token != host.token:
+            yield f"{host.name} has not said where it is reached"
 
 
 def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
     for item in cloud.store.list("").items:
-        if id in item.key or id.encode() in item.value:
+        if (id in item.key or id.encode() in item.value) and not item.key.startswith("event/"):
             yield f"{id} is deleted, but {item.key} names it"
+    if any(owner == id for owner, _ in cloud.images.pool.disks()):
+        yield f"{id} is deleted, but its disk is not"
     for host in cloud.hosts:
-        for what in host.machine.names(id):
-            yield f"{id} is deleted, but there is {what}"
+        if id in host.machine.hypervisor.traces():
+            yield f"{id} is deleted, but there is a trace of it on {host.name}"
         if host.loop and id in repr([value for value in vars(host.loop).values() if isinstance(value, dict)]):
             yield f"{id} is deleted, but the daemon of {host.name} remembers it"
 
@@ -44,16 +61,58 @@ def not_as_wanted(cloud: "Cloud", vm: Vm, revision: int) -> Iterator[str]:
     if placement is None:
         yield f"{vm.id} has no placement"
     elif not placement.host:
-        room = [host.name for host in cloud.hosts if has_room(cloud, host.name, vm)]
+        room = [host.name for host in cloud.hosts if has_room(cloud, host, vm)]
         if room:
             yield f"{vm.id} waits ({placement.reason}) though it fits on {room[0]}"
     else:
         yield from not_on_host(cloud, vm, revision, placement)
 
 
-def has_room(cloud: "Cloud", host: str, vm: Vm) -> bool:
-    wish = record(cloud, Host, Host.at(host))
-    return wish is not None and wish.enabled and vm.cpus <= 4 and cloud.invariants.free_mib(host) >= vm.memory_mib
+def has_room(cloud: "Cloud", host: "HostNode", vm: Vm) -> bool:
+    records = cloud.invariants.records
+    wish, (cpus, memory_mib) = records.hosts[host.name], records.left(host.name)
+    fits = vm.cpus <= min(host.cpus, cpus) and vm.memory_mib <= memory_mib
+    return fits and wish.enabled and wish.matches(vm.host) and not records.mates_at(vm, host.name)
+
+
+def wrong_images(cloud: "Cloud") -> Iterator[str]:
+    published = cloud.images.pool.images()
+    for item in cloud.store.list(Image.prefix).items:
+        image = decode(Image, item.value)[0]
+        state = record(cloud, ImageState, ImageState.at(image.id))
+        if image.deleted_at:
+            yield f"{image.id} is deleted, but its record is there"
+        elif image.uploaded_at and state is None:
+            yield f"{image.id} was uploaded, but nobody has examined it"
+        elif state and state.phase == "ready" and image.id not in published:
+            yield f"{image.id} is ready, but its pool has nothing of it"
+
+
+def wrong_answers(cloud: "Cloud") -> Iterator[str]:
+    """What people see is what is there."""
+    for api in cloud.apis:
+        listed = api.answer("GET", "/v1/vms?limit=100")
+        if listed is None or listed.status != 200:
+            yield f"{api.name} lists nothing"
+            return
+        there = sorted(item.key.removeprefix(Vm.prefix) for item in cloud.store.list(Vm.prefix).items)
+        if sorted(vm["id"] for vm in listed.body["vms"]) != there:
+            yield f"{api.name} does not list all VMs"
+        for shown in listed.body["vms"]:
+            yield from wrong_phase(cloud, api, shown)
+
+
+def wrong_phase(cloud: "Cloud", api: "ApiNode", shown: Mapping[str, Any]) -> Iterator[str]:
+    id = shown["id"]
+    runs = any(id in host.machine.guests() for host in cloud.hosts)
+    expected = "running" if runs else "pending" if shown["power"] == "on" and not shown["host"] else "stopped"
+    if shown["phase"] != expected:
+        yield f"{api.name} says that {id} is {shown['phase']}; it is {expected}"
+    action = cloud.client.actions.get(id)
+    if action and shown["host"]:
+        answer = api.answer("GET", f"/v1/actions/{action}")
+        if answer is None or answer.status != 200 or answer.body["action"]["state"] == "running":
+            yield f"{api.name} says of the last action on {id}: {answer and answer.body}"
 
 
 def not_on_host(cloud: "Cloud", vm: Vm, revision: int, placement: Placement) -> Iterator[str]:

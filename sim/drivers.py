@@ -1,6 +1,6 @@
 """The hands of a simulated host: the production fakes behind calls that fail, take time, or kill the caller in the middle."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sim.invariants import Invariants
 from sim.process import Process
@@ -8,6 +8,7 @@ from sim.world import World
 from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor.contract import Guest, GuestSpec, Log
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
+from ucloud.driver.pool.contract import Examined
 from ucloud.driver.pool.fake import FakePool
 from ucloud.model.guest import GuestDisk
 
@@ -19,10 +20,9 @@ OBEYS_S = (0.1, 1.0, 5.0, 30.0)
 class Machine:
     """What outlives the daemon: guests, disks, logs. The guests are watched here, as only the world sees them all."""
 
-    def __init__(self, world: World, host: str, invariants: Invariants) -> None:
-        self.world, self.host, self.invariants = world, host, invariants
+    def __init__(self, world: World, host: str, invariants: Invariants, pool: FakePool) -> None:
+        self.world, self.host, self.invariants, self.pool = world, host, invariants, pool
         self.hypervisor = FakeHypervisor()
-        self.pool = FakePool()
 
     def guests(self) -> Mapping[str, Guest]:
         return {vm: trace.guest for vm, trace in self.hypervisor.machine.items() if trace.guest}
@@ -63,11 +63,6 @@ class Machine:
                 del self.hypervisor.machine[vm]
             else:
                 self.hypervisor.machine[vm] = Trace(None, trace.log)
-
-    def names(self, vm: str) -> list[str]:
-        """What is left of a VM on this machine."""
-        found = [f"a trace on {self.host}"] if vm in self.hypervisor.traces() else []
-        return found + [f"a disk on {self.host}" for owner, _ in self.pool.disks() if owner == vm]
 
 
 class Hands:
@@ -160,3 +155,39 @@ class SimPool:
 
     def attachment(self, vm: str, name: str) -> GuestDisk:
         return self._machine.pool.attachment(vm, name)
+
+
+class ImagePool:
+    """The part of a `ucloud.driver.pool.contract.Pool` that the API and the image loop use."""
+
+    def __init__(self, process: Process, images: "Images") -> None:
+        self._hands, self._images = Hands(process), images
+        self.name = images.pool.name
+
+    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
+        data = tuple(chunks)
+        self._hands.do("receive", lambda: self._images.pool.receive(image, data, size, sha256))
+
+    def publish(self, image: str, max_virtual_mib: int) -> Examined:
+        self._hands.do("publish", lambda: self._images.publish(image, max_virtual_mib))
+        return self._images.pool.publish(image, max_virtual_mib)
+
+    def remove_image(self, image: str) -> None:
+        self._hands.do("remove_image", lambda: self._images.remove(image))
+
+
+class Images:
+    """The pool that all hosts share, watched: no image goes that a VM needs."""
+
+    def __init__(self, world: World, invariants: Invariants) -> None:
+        self.pool = FakePool()
+        self._world, self._invariants = world, invariants
+
+    def publish(self, image: str, max_virtual_mib: int) -> None:
+        self._world.say("pool", f"publishes {image}")
+        self.pool.publish(image, max_virtual_mib)
+
+    def remove(self, image: str) -> None:
+        self._world.say("pool", f"removes {image}")
+        self._invariants.removing_image(image)
+        self.pool.remove_image(image)

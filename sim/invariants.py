@@ -2,111 +2,117 @@
 commit that happens and at every act on a guest or a disk, so that nothing needs to be searched through again and again.
 
     1  a VM never has two guests anywhere
-    2  neither a host's guests nor its manifests exceed its memory
+    2  neither a host's guests nor its manifests exceed its memory, nor its manifests its cores as often as they may be promised
     3  nothing is made for a VM before its host's status says `starting`, of that epoch and boot
     4  a guest is started again for the same epoch and boot only after it crashed or its host lost power
-    5  a disk is removed only from a deleted VM without a guest; a VM's record only when it is deleted
-    6  every key has one writer, who compares and reads no more than DESIGN §2 says; of schedulers only the leader writes
-    7  nobody decides against what it has written itself: an answer lost is not a no (checked by sim.store.Connection)
+    5  a disk is removed only from a deleted VM without a guest; a VM's record only when it is deleted; an image never while a
+       VM needs it
+    6  every key has one writer, who compares and reads no more than DESIGN §2 says; of each loop only the leader writes
+    7  nobody decides against what it has written itself, nor on an old view (checked by sim.store.Connection)
+    8  a VM is placed where its wishes allow, on a host that is alive and enabled; VMs of a group are never together, and
+       each rests on where the others are
+    9  names are unique; what is deleted stays deleted, and was asked to be; boots only rise (sim.records)
+    10 a request is carried out once, whatever becomes of its answers, and no answer denies it (sim.promises)
+    11 nobody touches a record that it cannot read
 """
 
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from sim.promises import Promises
+from sim.records import CPU_OVERCOMMIT as CPU_OVERCOMMIT
+from sim.records import Records
 from sim.world import Violation, World
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Lock
 from ucloud.model.decision import Requirement, Unchanged
 from ucloud.model.guest import GuestSpec
 from ucloud.model.record import decode
-from ucloud.model.vm import Manifest, Status, Vm
+from ucloud.model.vm import Placement, Status
 from ucloud.store.memory import MemoryStore
 
-CONTROL_PUTS = ("placement/", "manifest/", "lock/scheduler")
-CONTROL_DELETES = ("placement/", "manifest/", "vm/", "unique/vm/", "use/image/")
-USER_PUTS = ("vm/", "unique/vm/", "use/image/", "host/")
+PUTS = {
+    "scheduler": ("placement/", "manifest/", "event/scheduler/", "lock/scheduler"),
+    "image": ("imagestate/", "lock/image"),
+    "idempotency": ("lock/idempotency",),
+    "api": ("vm/", "unique/", "use/image/", "host/", "image/", "idempotency/"),
+}
+DELETES = {
+    "scheduler": ("placement/", "manifest/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
+    "image": ("image/", "imagestate/", "unique/image/"),
+    "idempotency": ("idempotency/",),
+    "api": (),
+}
+NOT_LED = ("lock/", "event/")
 MAY_START_AGAIN = ("crash", "power loss")
 
 
 class Invariants:
-    def __init__(self, world: World, store: MemoryStore, memory_mib: Mapping[str, int]) -> None:
-        self.vms: dict[str, Vm] = {}  # as they are in the store
-        self.created: set[str] = set()  # every VM that ever was there
+    """`capacity`: host → cores and MiB."""
+
+    def __init__(self, world: World, store: MemoryStore, capacity: Mapping[str, tuple[int, int]]) -> None:
+        self.records, self.promises = Records(store, capacity), Promises()
         self.guests: dict[str, tuple[str, GuestSpec]] = {}  # VM → host and what runs there
         self.ends: dict[tuple[str, int, int], str] = {}  # (VM, epoch, boots) → how its last guest ended
-        self._world, self._store, self._memory_mib = world, store, memory_mib
-        self._manifests: dict[str, dict[str, int]] = {host: {} for host in memory_mib}  # host → VM → MiB
+        self._world, self._store, self._capacity = world, store, capacity
 
     # The store.
 
     def reading(self, who: str, key: str) -> None:
-        if who in self._memory_mib:
+        if who in self._capacity:
             self._only(who, "reads", [key], (keys.manifests(who), keys.statuses(who), f"alive/{who}", keys.fence(who)))
 
-    def committed(self, who: str, puts: Mapping[str, bytes], deletes: Iterable[str], requires: Iterable[Requirement]) -> None:
-        if who in self._memory_mib:
+    def committed(
+        self, who: str, loop: str, puts: Mapping[str, bytes], deletes: Iterable[str], requires: Iterable[Requirement]
+    ) -> None:
+        """By a loop of this process; `api` and `heartbeat` are loops too."""
+        if who in self._capacity:
             own = (keys.statuses(who), f"alive/{who}")
             compared = [r.key if isinstance(r, Unchanged) else r.prefix for r in requires]
             self._only(who, "writes", [*puts, *deletes], own)
             self._only(who, "compares", compared, (*own, keys.manifests(who), keys.fence(who)))
-        elif who.startswith("control"):
-            self._only(who, "puts", puts, CONTROL_PUTS)
-            self._only(who, "deletes", deletes, CONTROL_DELETES)
-            self._leads(who, puts)
         else:
-            self._only(who, "puts", puts, USER_PUTS)
-            self._only(who, "deletes", deletes, ())
+            self._only(who, "puts", puts, PUTS[loop])
+            self._only(who, "deletes", deletes, DELETES[loop])
+            if loop == "scheduler":
+                self._rests_on_mates(puts, {r.key for r in requires if isinstance(r, Unchanged)})
+            if loop != "api" and not all(key.startswith(NOT_LED) for key in (*puts, *deletes)):
+                self._leads(who, loop)
+        for key in (*puts, *deletes):
+            if key in self.records.spoiled:
+                raise Violation(f"{who} writes over {key}, which it cannot have read")
+        self.promises.committed(puts)
         for key in deletes:
-            self._deleted(key)
+            self.records.delete(key)
         for key, value in puts.items():
-            self._put(key, value)
+            self.records.put(key, value)
 
     def _only(self, who: str, does: str, keys: Iterable[str], allowed: tuple[str, ...]) -> None:
         for key in keys:
             if not any(key == own or (own.endswith("/") and key.startswith(own)) for own in allowed):
                 raise Violation(f"{who} {does} {key}, which is not its own")
 
-    def _leads(self, who: str, puts: Mapping[str, bytes]) -> None:
-        item = self._store.get(keys.lock("scheduler"))
+    def _rests_on_mates(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
+        for key, value in puts.items():
+            if key.startswith("placement/") and decode(Placement, value)[0].host:
+                for mate in self.records.placed_mates(key.removeprefix("placement/")):
+                    if f"placement/{mate}" not in compared:
+                        raise Violation(f"{key} does not rest on where {mate} of its group is")
+
+    def _leads(self, who: str, loop: str) -> None:
+        item = self._store.get(keys.lock(loop))
         if item is None or decode(Lock, item.value)[0].owner != who:
-            raise Violation(f"{who} decides without being the leader")
+            raise Violation(f"{who} decides for the {loop} loop without being its leader")
 
-    def _deleted(self, key: str) -> None:
-        kind, *names = key.split("/")
-        if kind == "manifest":
-            self._manifests[names[0]].pop(names[1], None)
-        elif kind == "vm":
-            vm = self.vms.pop(names[0], None)
-            if vm and not vm.deleted_at:
-                raise Violation(f"the record of {vm.id} is removed though nobody deleted it")
-
-    def _put(self, key: str, value: bytes) -> None:
-        if key.startswith("vm/"):
-            vm = decode(Vm, value)[0]
-            self.vms[vm.id] = vm
-            self.created.add(vm.id)
-        elif key.startswith("manifest/"):
-            manifest = decode(Manifest, value)[0]
-            told = self._manifests[manifest.host]
-            told[manifest.vm] = manifest.memory_mib
-            self._fits(manifest.host, "was told of VMs with", sum(told.values()))
-
-    def _fits(self, host: str, what: str, memory_mib: int) -> None:
-        if memory_mib > self._memory_mib[host]:
-            raise Violation(f"{host} {what} {memory_mib} MiB; it has {self._memory_mib[host]}")
-
-    def free_mib(self, host: str) -> int:
-        return self._memory_mib[host] - sum(self._manifests[host].values())
-
-    # Hosts.
+    # Hosts and pools.
 
     def making(self, host: str, vm: str, what: str) -> Status:
         """Something is about to be made for this VM."""
-        item = self._store.get(Status.at(host, "vm", vm))
-        if item is None:
+        value = self.records.get(Status.at(host, "vm", vm))
+        if value is None:
             raise Violation(f"{host} makes {what} for {vm} without having said `starting`")
-        return msgspec.json.decode(item.value, type=Status)
+        return msgspec.json.decode(value, type=Status)
 
     def starting(self, host: str, spec: GuestSpec) -> None:
         status = self.making(host, spec.vm, "a guest")
@@ -121,8 +127,9 @@ class Invariants:
         if end and end not in MAY_START_AGAIN:
             raise Violation(f"{spec.vm} boot {spec.boots} is started again after this end: {end}")
         self.guests[spec.vm] = (host, spec)
-        here = [other.memory_mib for where, other in self.guests.values() if where == host]
-        self._fits(host, "runs guests with", sum(here))
+        used_mib = sum(other.memory_mib for where, other in self.guests.values() if where == host)
+        if used_mib > self._capacity[host][1]:
+            raise Violation(f"{host} runs guests with {used_mib} MiB; it has {self._capacity[host][1]}")
 
     def ended(self, host: str, vm: str, how: str) -> None:
         where, spec = self.guests.pop(vm, ("", None))
@@ -130,8 +137,12 @@ class Invariants:
             self.ends[vm, spec.epoch, spec.boots] = how
 
     def removing_disk(self, host: str, vm: str) -> None:
-        record = self.vms.get(vm)
+        record = self.records.vms.get(vm)
         if record and not record.deleted_at:
             raise Violation(f"{host} removes the disk of {vm}, which is not deleted")
         if vm in self.guests:
             raise Violation(f"{host} removes the disk of {vm} under its guest")
+
+    def removing_image(self, image: str) -> None:
+        if users := self.records.users_of(image):
+            raise Violation(f"{image} is removed from its pool though {users[0]} needs it")

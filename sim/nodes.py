@@ -2,10 +2,12 @@
 
 import contextlib
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
-from sim.drivers import Machine, SimHypervisor, SimPool
-from sim.invariants import Invariants
+from sim.clock import NodeClock
+from sim.drivers import ImagePool, Images, Machine, SimHypervisor, SimPool
+from sim.etcd import Etcd, Link
+from sim.invariants import CPU_OVERCOMMIT, Invariants
 from sim.process import Process
 from sim.protections import Protections
 from sim.store import Connection
@@ -13,24 +15,44 @@ from sim.world import Killed, World
 from ucloud.daemon.control import LOOPS
 from ucloud.driver.pool.contract import Pool
 from ucloud.host.loop import Heartbeat, HostLoop
+from ucloud.idempotency.decide import PERIOD_S
+from ucloud.idempotency.decide import decide as sweep
+from ucloud.image.loop import ImageLoop
+from ucloud.loop import Loop
 from ucloud.model import keys
+from ucloud.model.decision import Decision
+from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Endpoint, Inventory, Secret
 from ucloud.scheduler.decide import decide
+from ucloud.scheduler.hosts import Policy
+from ucloud.store.journal import Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership
-from ucloud.store.memory import MemoryStore
+from ucloud.store.view import View
 
-READS = (*LOOPS["scheduler"][1], "lock/scheduler")
+schedule = partial(decide, policy=Policy(cpu_overcommit=CPU_OVERCOMMIT))
 HOST_TTL_S, CONTROL_TTL_S, POWER_DOWN_S = 6.0, 4.0, 20.0
 CRASH_LOOP = 0.15
 RESTARTS_S = (0.1, 0.1, 1.0, 8.0)  # a supervisor may be quicker than the old lease is to run out, or slower
 
 
-class Node:
-    """A daemon that a supervisor starts again whenever it dies."""
+class Site(NamedTuple):
+    """Where every node stands."""
 
-    def __init__(self, world: World, store: MemoryStore, invariants: Invariants, off: Protections, name: str) -> None:
-        self.world, self.store, self.invariants, self.off, self.name = world, store, invariants, off, name
+    world: World
+    etcd: Etcd
+    invariants: Invariants
+    images: Images
+    off: Protections
+
+
+class Node:
+    """A daemon that a supervisor starts again whenever it dies, on a machine with a clock and a cable of its own."""
+
+    def __init__(self, site: Site, name: str) -> None:
+        self.world, self.etcd, self.invariants, self.images, self.off = site
+        self.name = name
+        self.clock, self.link = NodeClock(site.world), Link()
         self.process: Process | None = None
         self.incarnation = 0
 
@@ -54,30 +76,47 @@ class Node:
 
 
 class ControlNode(Node):
+    """All loops of the production table, made as in `ucloud.daemon.control`."""
+
     def build(self) -> Process:
         process = Process(self.world, f"{self.name}.{self.incarnation}", self.kill)
-        store = Connection(process, self.store, self.invariants, self.off.keeps)
-        view = self.off.view(store, READS, self.world, lambda: thread.wake())
-        self._leadership = Leadership(store, "scheduler", process.name, CONTROL_TTL_S, self.world)
-        loop = self.off.decider("scheduler", store, view, decide, self.world, self._leadership)
-        thread = process.run(loop)
+        self._leaderships = [self._run(process, name, prefixes) for name, (_, prefixes) in LOOPS.items()]
         return process
+
+    def _run(self, process: Process, name: str, prefixes: tuple[str, ...]) -> Leadership:
+        store = Connection(process, self.etcd, self.link, self.invariants, name, self.off.keeps)
+        view = self.off.view(store, (*prefixes, f"lock/{name}"), self.clock, lambda: thread.wake())
+        leadership = Leadership(store, name, process.name, CONTROL_TTL_S, self.clock)
+        thread = store.thread = process.run(self._loop(process, name, store, view, leadership))
+        return leadership
+
+    def _loop(self, process: Process, name: str, store: Connection, view: View, leadership: Leadership) -> Loop:
+        if name == "image":
+            pool = cast(Pool, ImagePool(process, self.images))
+            return ImageLoop(store, view, lambda _: pool, self.clock, leadership)
+        if name == "idempotency":
+            return self.off.decider(name, store, view, sweep, self.clock, leadership, PERIOD_S)
+        journal = Journal(store, name, self.clock)
+
+        def rewritten(facts: Facts, now_s: float) -> list[Decision]:
+            return self.off.rewrite(schedule(facts, now_s))
+
+        return self.off.decider(name, store, view, rewritten, self.clock, leadership, journal=journal)
 
     def stop(self) -> None:
         """In order, as for an upgrade: another leads at once, and may know less."""
-        if self.process and not self.process.threads[0].stepping:
+        if self.process and not any(thread.stepping for thread in self.process.threads):
             with contextlib.suppress(Killed):
-                self._leadership.release()
+                for leadership in self._leaderships:
+                    leadership.release()
             self.kill("stops in order")
 
 
 class HostNode(Node):
-    def __init__(
-        self, world: World, store: MemoryStore, invariants: Invariants, off: Protections, name: str, memory_mib: int
-    ) -> None:
-        super().__init__(world, store, invariants, off, name)
-        self.machine = Machine(world, name, invariants)
-        self.memory_mib = memory_mib
+    def __init__(self, site: Site, name: str, cpus: int, memory_mib: int) -> None:
+        super().__init__(site, name)
+        self.machine = Machine(self.world, name, self.invariants, self.images.pool)
+        self.cpus, self.memory_mib = cpus, memory_mib
         self.has_power = True
         self.boots = 1
         self.loop: HostLoop | None = None
@@ -88,27 +127,32 @@ class HostNode(Node):
 
     def build(self) -> Process:
         process = Process(self.world, self.name, self.kill)
-        store = Connection(process, self.store, self.invariants, self.off.host_keeps)
+        store = Connection(process, self.etcd, self.link, self.invariants, "host", self.off.host_keeps)
+        process.workers.submitted = store.decide
         reads = [keys.manifests(self.name), keys.statuses(self.name), keys.fence(self.name)]
-        view = self.off.view(store, reads, self.world, lambda: thread.wake())
+        view = self.off.view(store, reads, self.clock, lambda: thread.wake())
         hypervisor, pool = SimHypervisor(process, self.machine), SimPool(process, self.machine)
-        token = Secret(f"token-{self.incarnation}")
+        inventory = Inventory(
+            host=self.name, cpus=self.cpus, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"
+        )
+        self.token = Secret(f"token-{self.incarnation}")
         self.loop = self.off.host_loop(
             store,
             view,
             hypervisor,
             lambda _: cast(Pool, pool),
             process.workers,
-            self.world,
-            Inventory(host=self.name, cpus=4, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"),
-            Endpoint(host=self.name, url=f"http://{self.name}", token=token),
+            self.clock,
+            inventory,
+            Endpoint(host=self.name, url=f"http://{self.name}", token=self.token),
             POWER_DOWN_S,
         )
-        thread = process.run(self.loop)
+        thread = store.thread = process.run(self.loop)
         process.workers.wake = thread.wake
         hypervisor.subscribe(thread.wake)
         process.connections.append(hypervisor.close)
-        leased = LeasedKey(store, Alive(host=self.name, boot=f"boot-{self.boots}"), HOST_TTL_S, self.world)
+        pulse = Connection(process, self.etcd, self.link, self.invariants, "heartbeat", self.off.host_keeps)
+        leased = LeasedKey(pulse, Alive(host=self.name, boot=f"boot-{self.boots}"), HOST_TTL_S, self.clock)
         process.run(Heartbeat(leased, leased.renew_s))
         return process
 

@@ -10,6 +10,7 @@ from ucloud.loop import Loop
 KILLED = 0.0015  # of all calls
 WAITS = 0.15
 WAITS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 4.0)
+WOKEN_TWICE = 0.05
 LONG_WAIT, LONG_WAIT_S = 0.001, 16.0  # a process that stood still: older than any lease and any view may be
 
 
@@ -24,6 +25,7 @@ class Process:
         self.workers = Workers(self)
         self.connections: list[Callable[[], None]] = []  # what breaks when the process dies
         self._kill = kill
+        self._stands_until_s = 0.0
 
     def run(self, loop: Loop) -> "LoopThread":
         thread = LoopThread(self, loop)
@@ -43,8 +45,20 @@ class Process:
                 world.pass_time(LONG_WAIT_S)
             elif world.happens(WAITS * weather.waits):
                 world.pass_time(world.chance.choice(WAITS_S))
+        while self.alive and (stands_s := self.stands_s()) > 0 and world.can_pass_time():
+            world.pass_time(stands_s)
         if not self.alive:
             raise Killed
+
+    def stand_still(self, s: float) -> None:
+        """As after SIGSTOP: none of its threads does anything; what comes meanwhile is dealt with afterwards."""
+        self._stands_until_s = max(self._stands_until_s, self.world.monotonic_s() + s)
+
+    def stands_s(self) -> float:
+        """After how many seconds to ask again whether it still stands, 0 if it does not. SIGCONT comes when the world heals."""
+        if not self._stands_until_s or not self.world.faulty:
+            return 0.0
+        return min(max(self._stands_until_s - self.world.monotonic_s(), 0.0), 1.0)
 
     def end(self) -> None:
         self.alive = False
@@ -59,6 +73,7 @@ class LoopThread:
         self.loop = loop
         self._process, self._world = process, process.world
         self._turn = 0  # only the latest time that was set counts
+        self.steps = 0
         self.stepping = self._woken = self._deaf = False
 
     def wake(self) -> None:
@@ -66,6 +81,8 @@ class LoopThread:
             self._woken = True
         elif not self._deaf:
             self.schedule(self._world.chance.random() * (1.0 if self._world.happens(0.1) else 0.02))
+            if self._world.happens(WOKEN_TWICE):
+                self._world.after(self._world.chance.random(), self.wake)
 
     def schedule(self, pause_s: float) -> None:
         self._turn += 1
@@ -75,7 +92,11 @@ class LoopThread:
     def _step(self) -> None:
         if not self._process.alive:
             return
+        if (stands_s := self._process.stands_s()) > 0:
+            self.schedule(stands_s)
+            return
         self.stepping, self._woken, self._deaf = True, False, False
+        self.steps += 1
         try:
             pause_s = self.loop.step()
         except Conflict:
@@ -85,8 +106,6 @@ class LoopThread:
             pause_s, self._deaf = error.retry_s, True
         except Killed:
             return
-        except Violation:
-            raise
         except Exception as bug:
             raise found_bug(self._process, self.loop.name, bug) from bug
         finally:
@@ -106,6 +125,7 @@ class Workers:
     def __init__(self, process: Process) -> None:
         self.done = 0
         self.wake: Callable[[], None] = lambda: None
+        self.submitted: Callable[[], None] = lambda: None
         self._process = process
         self._busy: dict[str, None] = {}
 
@@ -115,6 +135,7 @@ class Workers:
     def submit(self, vm: str, work: Callable[[], None]) -> None:
         if vm in self._busy:
             raise Violation(f"{self._process.name} began a second step of {vm} while one is under way")
+        self.submitted()
         self._busy[vm] = None
         chance = self._process.world.chance
         self._process.world.after(chance.choice((0.001, 0.02, 0.2, 1.0, 4.0)) * chance.random(), lambda: self._run(vm, work))
@@ -122,12 +143,13 @@ class Workers:
     def _run(self, vm: str, work: Callable[[], None]) -> None:
         if not self._process.alive:
             return
+        if (stands_s := self._process.stands_s()) > 0:
+            self._process.world.after(stands_s, lambda: self._run(vm, work))
+            return
         try:
             work()
         except Killed:
             return
-        except Violation:
-            raise
         except Exception as bug:
             raise found_bug(self._process, f"a step of {vm}", bug) from bug
         self.done += 1

@@ -12,7 +12,7 @@ import msgspec
 from ucloud.host.decide import World as Sight
 from ucloud.host.loop import HostLoop
 from ucloud.loop import Decider
-from ucloud.model.decision import NotNewer, Requirement, Unchanged
+from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
 from ucloud.model.record import Fact
 from ucloud.model.vm import Status
 from ucloud.store.view import View
@@ -29,8 +29,11 @@ class Protections:
 
     keeps: Callable[[Requirement], bool] = everything
     host_keeps: Callable[[Requirement], bool] = everything
+    api_keeps: Callable[[Requirement], bool] = everything
+    api_hides: str = "\n"
     host_loop: type[HostLoop] = HostLoop
     decider: type[Decider] = Decider
+    rewrite: Callable[[list[Decision]], list[Decision]] = list
     view: type[View] = View
     found_from: int = 0
 
@@ -115,15 +118,93 @@ class NoOwnWrites(Decider):
         return super()._may_decide()
 
 
+class NoResync(View):
+    """After a compaction goes on as if nothing had happened in between."""
+
+    def _list(self) -> None:
+        if not self._trusted:
+            super()._list()
+            return
+        self._end_watch()
+        self._seen = dict.fromkeys(self._prefixes, self._store.list(self._prefixes[0], limit=1).revision)
+        self._watch = self._store.watch(self._seen, self._wake)
+
+
+class NoAge(View):
+    """Believes to be current, however long the store has been silent. What is written rests on requirements all the same, so
+    no harm is seen: only the rule that nobody decides on an old view (sim.store) finds it."""
+
+    @property
+    def age_s(self) -> float:
+        return 0.0
+
+
+class NothingIsBad(View):
+    """Takes a record that cannot be read for one that is not there."""
+
+    def refresh(self) -> None:
+        super().refresh()
+        self.bad.clear()
+
+
+def no_old_vm(requirement: Requirement) -> bool:
+    return not about(requirement, "vm/")
+
+
+def no_unique_name(requirement: Requirement) -> bool:
+    return not about(requirement, "unique/vm/")
+
+
+def no_idempotency(requirement: Requirement) -> bool:
+    return not about(requirement, "idempotency/")
+
+
+def no_unchanged_image(requirement: Requirement) -> bool:
+    return not about(requirement, "image/")
+
+
+def no_unused_image(requirement: Requirement) -> bool:
+    return not (isinstance(requirement, NotNewer) and requirement.prefix.startswith("use/image/"))
+
+
+def no_host(requirement: Requirement) -> bool:
+    return not about(requirement, "host/")
+
+
+def no_alive(requirement: Requirement) -> bool:
+    return not about(requirement, "alive/")
+
+
+def no_mates(decisions: list[Decision]) -> list[Decision]:
+    """Without what a VM's group has to do with it."""
+    kept = []
+    for decision in decisions:
+        own = f"placement/{decision.key.removeprefix('vm/')}"
+        requires = tuple(r for r in decision.requires if about(r, own) or not about(r, "placement/"))
+        kept.append(msgspec.structs.replace(decision, requires=requires))
+    return kept
+
+
 PROTECTIONS: dict[str, Protections] = {
     "requirements": Protections(keeps=only_lock),
     "leader-lock": Protections(keeps=no_lock),
-    "not-newer": Protections(keeps=no_not_newer, found_from=32),
+    "not-newer": Protections(keeps=no_not_newer),
     "absent-status": Protections(keeps=no_absent_status),
-    "unchanged-manifest": Protections(host_keeps=no_manifest, found_from=18),
+    "host-enabled": Protections(keeps=no_host),
+    "host-alive": Protections(keeps=no_alive),
+    "spread": Protections(rewrite=no_mates),
+    "unchanged-manifest": Protections(host_keeps=no_manifest),
     "starting-commit": Protections(host_loop=NoStartingCommit),
     "boots-rule": Protections(host_loop=NoBootsRule),
+    "own-alive": Protections(host_keeps=no_old_alive),
     "read-again": Protections(view=NoDistrust),
     "own-writes": Protections(decider=NoOwnWrites),
-    "own-alive": Protections(host_keeps=no_old_alive, found_from=228),
+    "resync": Protections(view=NoResync),
+    "view-age": Protections(view=NoAge),
+    "bad-left-alone": Protections(view=NothingIsBad),
+    "unchanged-vm": Protections(api_keeps=no_old_vm),
+    "unique-names": Protections(api_keeps=no_unique_name, api_hides="unique/vm/"),
+    "idempotency": Protections(api_keeps=no_idempotency, api_hides="idempotency/"),
+    "unchanged-image": Protections(api_keeps=no_unchanged_image),
+    "unused-image": Protections(api_keeps=no_unused_image),
 }

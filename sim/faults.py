@@ -1,0 +1,169 @@
+"""What befalls the simulated cloud from outside: machines, cables, the store as a whole, clocks, and people with root's
+rights. What goes wrong in single calls is in `sim.process`, `sim.drivers`, `sim.store` and `sim.watch`."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+from sim.etcd import Etcd, Link
+from sim.invariants import Invariants
+from sim.nodes import ControlNode, HostNode, Node
+from sim.world import World
+
+WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of a kind in a history: none of some and a lot of others meets more than a little of all
+CUTS = {
+    "is cut off": Link(False, False, False),
+    "is heard by nobody": Link(False, True, True),
+    "gets no answers": Link(True, False, True),
+    "has watches that are silent": Link(True, True, False),
+}
+CUTS_S = (0.5, 2.0, 5.0, 12.0, 30.0)
+STANDS_S = (0.5, 3.0, 8.0, 20.0, 90.0)
+AILS_S = (1.0, 4.0, 10.0)
+SPOILED = (b"\xff\xfe", b"{}", b"null", b'{"id":7}', b'{"vm":"../etc","host":"h1"}', b"")
+SPOILS = ("vm/", "placement/", "manifest/", "status/")
+SPOILED_S = (2.0, 10.0, 40.0)
+
+
+class Faults:
+    def __init__(
+        self,
+        world: World,
+        etcd: Etcd,
+        invariants: Invariants,
+        hosts: Sequence[HostNode],
+        controls: Sequence[ControlNode],
+        nodes: Sequence[Node],
+        calm: Collection[str] = (),
+    ) -> None:
+        self._world, self._etcd, self._invariants = world, etcd, invariants
+        self._hosts, self._controls, self._nodes = hosts, controls, nodes
+        kinds: dict[str, tuple[float, Callable[[], None]]] = {
+            "guests": (6.0, self._touch_guest),
+            "kills": (2.0, self._kill),
+            "upgrades": (2.0, self._stop_control),
+            "power": (3.0, self._touch_power),
+            "cuts": (2.0, self._cut),
+            "pauses": (1.0, self._stand_still),
+            "compactions": (2.0, self._compact),
+            "elections": (0.5, self._elect),
+            "outages": (0.3, self._lose_quorum),
+            "fullness": (0.4, self._fill),
+            "slowness": (0.4, self._slow_down),
+            "clocks": (0.7, self._jump),
+            "hands": (0.8, self._spoil),
+        }
+        self.weights = {kind: weight * world.chance.choice(WEIGHTS) for kind, (weight, _) in kinds.items()}
+        for kind in calm:
+            self.weights.pop(kind, None)
+        self._acts = {kind: act for kind, (_, act) in kinds.items()}
+
+    def strike(self) -> None:
+        chance = self._world.chance
+        if sum(self.weights.values()):
+            kind = chance.choices(list(self.weights), list(self.weights.values()))[0]
+            self._acts[kind]()
+
+    def heal(self) -> None:
+        self._etcd.heal()
+        for node in self._nodes:
+            node.link.requests = node.link.answers = node.link.watches = True
+        for key in list(self._invariants.records.spoiled):
+            self._mend(key)
+        for host in self._hosts:
+            host.boot()
+        for node in self._nodes:
+            node.start()
+
+    def _later(self, s: float, act: Callable[[], None]) -> None:
+        """Nothing that is still to end ends after all was healed: that ends it."""
+        self._world.after(s, lambda: act() if self._world.faulty else None)
+
+    # Machines.
+
+    def _touch_guest(self) -> None:
+        chance = self._world.chance
+        host = chance.choice(self._hosts)
+        guests = sorted(vm for vm, guest in host.machine.guests().items() if guest.state == "running")
+        if guests:
+            touch = host.machine.crash if chance.random() < 0.5 else host.machine.power_off
+            touch(chance.choice(guests))
+
+    def _kill(self) -> None:
+        self._world.chance.choice(self._nodes).kill("is killed")
+
+    def _stop_control(self) -> None:
+        self._world.chance.choice(self._controls).stop()
+
+    def _touch_power(self) -> None:
+        chance = self._world.chance
+        host = chance.choice(self._hosts)
+        if host.has_power and chance.random() < 0.3:
+            host.lose_power()
+        else:
+            host.boot()
+
+    def _stand_still(self) -> None:
+        node, s = self._world.chance.choice(self._nodes), self._world.chance.choice(STANDS_S)
+        if node.process:
+            self._world.say(node.name, f"stands still for {s:g} s")
+            node.process.stand_still(s)
+
+    def _jump(self) -> None:
+        node = self._world.chance.choice(self._nodes)
+        self._world.say(node.name, f"has a clock that is {node.clock.jump():g} s ahead")
+
+    def _cut(self) -> None:
+        chance = self._world.chance
+        node, what, s = chance.choice(self._nodes), chance.choice(list(CUTS)), chance.choice(CUTS_S)
+        self._world.say(node.name, f"{what} for {s:g} s")
+        link = node.link
+        link.requests, link.answers, link.watches = CUTS[what].requests, CUTS[what].answers, CUTS[what].watches
+        self._later(s, partial(self._join, node))
+
+    def _join(self, node: Node) -> None:
+        self._world.say(node.name, "is joined to the store again")
+        node.link.requests = node.link.answers = node.link.watches = True
+
+    # The store.
+
+    def _compact(self) -> None:
+        self._world.say("etcd", "compacts")
+        self._etcd.store.compact(self._etcd.store.list("", limit=1).revision - self._world.chance.randrange(5))
+
+    def _elect(self) -> None:
+        self._world.say("etcd", "has a new leader, which gives each lease its whole time again")
+        self._etcd.elect()
+
+    def _lose_quorum(self) -> None:
+        self._world.say("etcd", "has no quorum")
+        self._etcd.lose_quorum()
+        self._later(self._world.chance.choice(AILS_S), self._elect)
+
+    def _fill(self) -> None:
+        self._world.say("etcd", "is full")
+        self._etcd.is_full = True
+        self._later(self._world.chance.choice(AILS_S), partial(setattr, self._etcd, "is_full", False))
+
+    def _slow_down(self) -> None:
+        self._world.say("etcd", "is slow")
+        self._etcd.is_slow = True
+        self._later(self._world.chance.choice(AILS_S), partial(setattr, self._etcd, "is_slow", False))
+
+    # Hands.
+
+    def _spoil(self) -> None:
+        """Somebody writes what makes no sense, and mends it later."""
+        chance, spoiled = self._world.chance, self._invariants.records.spoiled
+        items = [item for item in self._etcd.store.list(chance.choice(SPOILS)).items if item.key not in spoiled]
+        items = [item for item in items if not item.key.endswith(("/inventory", "/endpoint"))]
+        if items:
+            item = chance.choice(items)
+            self._world.say("a hand", f"spoils {item.key}")
+            self._invariants.records.spoil(item.key, item.value)
+            self._etcd.store.commit({item.key: chance.choice(SPOILED)})
+            self._later(chance.choice(SPOILED_S), partial(self._mend, item.key))
+
+    def _mend(self, key: str) -> None:
+        if key in self._invariants.records.spoiled:
+            self._world.say("a hand", f"mends {key}")
+            self._etcd.store.commit({key: self._invariants.records.spoiled.pop(key)})

@@ -1,0 +1,143 @@
+"""What stands in the store, commit by commit, and what must hold of it. Used by `sim.invariants` alone."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from sim.world import Violation
+from ucloud.model.host import Alive, Host
+from ucloud.model.image import Image
+from ucloud.model.record import decode
+from ucloud.model.vm import Manifest, Placement, Vm
+from ucloud.scheduler.hosts import place_of
+from ucloud.store.memory import MemoryStore
+
+CPU_OVERCOMMIT = 2.0
+
+
+class Records:
+    """`capacity`: host → cores and MiB. All that is here is as in the store, but for `spoiled`: keys under which a hand has
+    written what makes no sense, with what stood there before."""
+
+    def __init__(self, store: MemoryStore, capacity: Mapping[str, tuple[int, int]]) -> None:
+        self.vms: dict[str, Vm] = {}
+        self.images: dict[str, Image] = {}
+        self.hosts: dict[str, Host] = {}
+        self.created: set[str] = set()  # every VM that ever was there
+        self.unwanted: set[str] = set()  # VMs and images that somebody asked to delete
+        self.spoiled: dict[str, bytes] = {}
+        self.once_spoiled: set[str] = set()
+        self._placements: dict[str, Placement] = {}
+        self._manifests: dict[str, dict[str, Manifest]] = {host: {} for host in capacity}
+        self.names: dict[str, str] = {}  # of VMs; and how often each became free
+        self.freed: Counter[str] = Counter()
+        self._store, self._capacity = store, capacity
+
+    def get(self, key: str) -> bytes | None:
+        """What stands there, or stood there before a hand spoiled it."""
+        item = self._store.get(key)
+        return self.spoiled.get(key, item.value) if item else None
+
+    def spoil(self, key: str, value: bytes) -> None:
+        self.spoiled[key] = value
+        self.once_spoiled.add(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        if key.startswith("vm/"):
+            self._put_vm(decode(Vm, value)[0])
+        elif key.startswith("image/"):
+            self._put_image(decode(Image, value)[0])
+        elif key.startswith("placement/"):
+            self._put_placement(decode(Placement, value)[0])
+        elif key.startswith("manifest/"):
+            self._put_manifest(decode(Manifest, value)[0])
+        elif key.startswith("host/"):
+            host = decode(Host, value)[0]
+            self.hosts[host.id] = host
+
+    def delete(self, key: str) -> None:
+        kind, *names = key.split("/")
+        if kind == "manifest":
+            self._manifests[names[0]].pop(names[1], None)
+        elif kind == "placement":
+            self._placements.pop(names[0], None)
+        elif kind == "image":
+            self.images.pop(names[0], None)
+        elif kind == "vm" and (vm := self.vms.pop(names[0], None)):
+            if not vm.deleted_at:
+                raise Violation(f"the record of {vm.id} is removed though nobody deleted it")
+            self.names.pop(vm.name, None)
+            self.freed[vm.name] += 1
+
+    def left(self, host: str) -> tuple[float, int]:
+        """Cores, as often as they may be promised, and MiB that no manifest takes."""
+        cpus, memory_mib = self._capacity[host]
+        told = self._manifests[host].values()
+        return cpus * CPU_OVERCOMMIT - sum(m.cpus for m in told), memory_mib - sum(m.memory_mib for m in told)
+
+    def placed_mates(self, id: str) -> list[str]:
+        """Others of the VM's group that have a host, as far as everybody can read, and always could."""
+        vm = self.vms.get(id)
+        if vm is None or not vm.spread:
+            return []
+        mates = [mate.id for mate in self.vms.values() if mate.spread == vm.spread and mate.id != id]
+        placed = [mate for mate in mates if mate in self._placements and self._placements[mate].host]
+        return [mate for mate in placed if not self.once_spoiled & {f"vm/{mate}", f"placement/{mate}"}]
+
+    def mates_at(self, vm: Vm, host: str) -> list[str]:
+        """Those that are where it must be alone."""
+        if not vm.spread:
+            return []
+        place, hosts = place_of(vm, self.hosts[host]), {id: placement.host for id, placement in self._placements.items()}
+        mates = [mate.id for mate in self.vms.values() if mate.spread == vm.spread and mate.id != vm.id]
+        return [mate for mate in mates if hosts.get(mate) and place_of(vm, self.hosts[hosts[mate]]) == place]
+
+    def users_of(self, image: str) -> list[str]:
+        return [vm.id for vm in self.vms.values() if vm.image == image]
+
+    def _put_vm(self, vm: Vm) -> None:
+        before = self.vms.get(vm.id)
+        if before is None:
+            self._create(vm)
+        elif before.deleted_at and not vm.deleted_at:
+            raise Violation(f"{vm.id} was deleted, and is wanted again")
+        elif vm.boots < before.boots:
+            raise Violation(f"{vm.id} was told to boot for the {before.boots}th time, and now for the {vm.boots}th")
+        if vm.deleted_at and vm.id not in self.unwanted:
+            raise Violation(f"{vm.id} is deleted though nobody asked for it")
+        self.vms[vm.id] = vm
+
+    def _create(self, vm: Vm) -> None:
+        image, named = self.images.get(vm.image), self.names.setdefault(vm.name, vm.id)
+        if vm.id in self.created:
+            raise Violation(f"{vm.id} is created again")
+        if named != vm.id:
+            raise Violation(f"{vm.id} is named {vm.name}, as {named} is")
+        if image is None or image.deleted_at:
+            raise Violation(f"{vm.id} is to be cloned from {vm.image}, which is deleted")
+        self.created.add(vm.id)
+
+    def _put_image(self, image: Image) -> None:
+        if image.deleted_at and (users := self.users_of(image.id)):
+            raise Violation(f"{image.id} is deleted though {users[0]} needs it")
+        if image.deleted_at and image.id not in self.unwanted:
+            raise Violation(f"{image.id} is deleted though nobody asked for it")
+        self.images[image.id] = image
+
+    def _put_placement(self, placement: Placement) -> None:
+        before, vm, host = self._placements.get(placement.vm), self.vms.get(placement.vm), placement.host
+        self._placements[placement.vm] = placement
+        if not host or vm is None or (before and before.host == host):
+            return
+        where = self.hosts[host]
+        if not where.enabled or not self._store.get(Alive.at(host)):
+            raise Violation(f"{vm.id} is placed on {host}, which is {'dead' if where.enabled else 'disabled'}")
+        if not where.matches(vm.host):
+            raise Violation(f"{vm.id} is placed on {host}, though it shall run on {vm.host}")
+        if mates := self.mates_at(vm, host):
+            raise Violation(f"{vm.id} is placed on {host}, where {mates[0]} of its group {vm.spread} is already")
+
+    def _put_manifest(self, manifest: Manifest) -> None:
+        self._manifests[manifest.host][manifest.vm] = manifest
+        cpus, memory_mib = self.left(manifest.host)
+        if memory_mib < 0 or cpus < 0:
+            raise Violation(f"{manifest.host} was told of {-memory_mib} MiB or {-cpus:g} cores more than it has")
