@@ -108,6 +108,7 @@ class PlainCloud:
         self.host_ids: dict[str, str] = {}
         self.etcd = EtcdCluster(directory, 3, options=ETCD_OPTIONS | {"quota-backend-bytes": quota_bytes}, fsync=fsync)
         self.endpoints = list(self.etcd.endpoints)  # that the daemons know: a test may put something between
+        self.control_ttl_s = config.Control().ttl_s  # of daemons that are added from now on
         self._ports = free_ports(apis)
         self.urls = [f"http://[::1]:{port}" for port in self._ports]
         self._counts = {"api": apis, "control": controls, "host": hosts}
@@ -209,6 +210,7 @@ class PlainCloud:
                 hypervisor="fake",
             ),
             api=config.Api(socket="", listen=f"[::1]:{self._ports[number - 1]}" if kind == "api" else ""),
+            control=config.Control(ttl_s=self.control_ttl_s),
             log=config.Log(level=self._log_level),
         )
 

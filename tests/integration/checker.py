@@ -79,12 +79,12 @@ def twice(seen: Everything, told: Sequence[Remembered]) -> Iterator[str]:
             yield f"{vm.name} ({vm.id}) was made by no request, or by one that was repeated"
     homes = defaultdict(list)
     for host, machine in seen.hosts.items():
-        for vm, trace in machine.items():
+        for id, trace in machine.items():
             starts = Counter(STARTED.findall(trace.log))
-            yield from (f"{vm} was started {n} times for {what}" for what, n in starts.items() if n > 1)
+            yield from (f"{id} was started {n} times for {what}" for what, n in starts.items() if n > 1)
             if trace.guest:
-                homes[vm].append(host)
-    yield from (f"{vm} has guests on {', '.join(hosts)}" for vm, hosts in homes.items() if len(hosts) > 1)
+                homes[id].append(host)
+    yield from (f"{id} has guests on {', '.join(hosts)}" for id, hosts in homes.items() if len(hosts) > 1)
     for placement in seen.all(Placement):
         if placement.epoch > 1:
             yield f"{placement.vm} was placed {placement.epoch} times, and no host was ever given up"

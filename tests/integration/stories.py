@@ -57,7 +57,7 @@ def two_believe_to_lead(rounds: Rounds[PlainCloud]) -> None:
         rounds.say(f"{leader.name} leads and stands still")
         leader.freeze()
         try:
-            wait_for(lambda old=leader: leading(rounds.cloud, rounds.store) is not old, "another leader", pause_s=0.1)
+            wait_for(lambda: leading(rounds.cloud, rounds.store) is not leader, "another leader", pause_s=0.1)  # noqa: B023
         finally:
             leader.thaw()
         time.sleep(3)  # both are at work
