@@ -158,10 +158,10 @@ class SimPool:
 
 
 class ImagePool:
-    """The part of a `ucloud.driver.pool.contract.Pool` that the API and the image loop use."""
+    """The part of a `ucloud.driver.pool.contract.Pool` that the API and the image loop use. decide: called before it acts."""
 
-    def __init__(self, process: Process, images: "Images") -> None:
-        self._hands, self._images = Hands(process), images
+    def __init__(self, process: Process, images: "Images", decide: Callable[[], None] = lambda: None) -> None:
+        self._hands, self._images, self._decide = Hands(process), images, decide
         self.name = images.pool.name
 
     def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
@@ -169,6 +169,7 @@ class ImagePool:
         self._hands.do("receive", lambda: self._images.pool.receive(image, data, size, sha256))
 
     def publish(self, image: str, max_virtual_mib: int) -> Examined:
+        self._decide()
         self._hands.do("publish", lambda: self._images.publish(image, max_virtual_mib))
         return self._images.pool.publish(image, max_virtual_mib)
 

@@ -10,13 +10,13 @@ from sim.nodes import ControlNode, HostNode, Node
 from sim.world import World
 
 WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of a kind in a history: none of some and a lot of others meets more than a little of all
+SHORT_S, LONG_S = (0.5, 2.0, 5.0, 12.0, 30.0), (5.0, 20.0, 30.0, 40.0)
 CUTS = {
-    "is cut off": Link(False, False, False),
-    "is heard by nobody": Link(False, True, True),
-    "gets no answers": Link(True, False, True),
-    "has watches that are silent": Link(True, True, False),
+    "is cut off": (Link(False, False, False), SHORT_S),
+    "is heard by nobody": (Link(False, True, True), SHORT_S),
+    "gets no answers": (Link(True, False, True), SHORT_S),
+    "has watches that are silent": (Link(True, True, False), LONG_S),  # nothing else tells it that something is wrong
 }
-CUTS_S = (0.5, 2.0, 5.0, 12.0, 30.0)
 STANDS_S = (0.5, 3.0, 8.0, 20.0, 90.0)
 AILS_S = (1.0, 4.0, 10.0)
 SPOILED = (b"\xff\xfe", b"{}", b"null", b'{"id":7}', b'{"vm":"../etc","host":"h1"}', b"")
@@ -114,10 +114,11 @@ class Faults:
 
     def _cut(self) -> None:
         chance = self._world.chance
-        node, what, s = chance.choice(self._nodes), chance.choice(list(CUTS)), chance.choice(CUTS_S)
+        node, what = chance.choice(self._nodes), chance.choice(list(CUTS))
+        cut, times_s = CUTS[what]
+        s = chance.choice(times_s)
         self._world.say(node.name, f"{what} for {s:g} s")
-        link = node.link
-        link.requests, link.answers, link.watches = CUTS[what].requests, CUTS[what].answers, CUTS[what].watches
+        node.link.requests, node.link.answers, node.link.watches = cut.requests, cut.answers, cut.watches
         self._later(s, partial(self._join, node))
 
     def _join(self, node: Node) -> None:

@@ -92,7 +92,7 @@ class ControlNode(Node):
 
     def _loop(self, process: Process, name: str, store: Connection, view: View, leadership: Leadership) -> Loop:
         if name == "image":
-            pool = cast(Pool, ImagePool(process, self.images))
+            pool = cast(Pool, ImagePool(process, self.images, store.decide))
             return ImageLoop(store, view, lambda _: pool, self.clock, leadership)
         if name == "idempotency":
             return self.off.decider(name, store, view, sweep, self.clock, leadership, PERIOD_S)

@@ -22,7 +22,7 @@ COMMIT_REFUSED, COMMIT_LOST, COMMIT_LATE = 0.02, 0.03, 0.05
 OUTLIVES = 0.5  # of the requests whose sender dies
 LATE_S = (0.2, 1.0, 4.0, 12.0)
 CLOCK_TOLERANCE = 1.05  # clocks drift
-DECIDERS = ("scheduler", "image", "idempotency")
+DECIDERS = ("scheduler", "idempotency")  # the image loop works in its pool before it commits
 TELLING = (
     *("name", "host", "epoch", "boots", "want", "phase", "power", "deleted_at", "error", "owner", "memory_mib", "spread"),
     *("image", "enabled", "stray_vms", "about", "text"),
