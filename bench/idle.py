@@ -24,8 +24,9 @@ COUNTED = (*READS, "LeaseKeepAlive", "Watch")
 
 
 def main() -> None:
-    with cloud() as running, Client([running.url]) as client:
-        create_vms(running, client)
+    with cloud() as running:
+        with Client([running.url]) as client:  # while somebody is connected, the forwarder looks after the API
+            create_vms(running, client)
         host = pid_of(running, "host-1")
         endpoint = running.status()["etcd"]["endpoints"][0]
         await_quiet(endpoint)

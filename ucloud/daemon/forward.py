@@ -159,12 +159,19 @@ def join(client: socket.socket, servers: Servers, places: threading.BoundedSemap
     with client:
         if found := servers.connect(client):  # else the client sees its connection end
             server, connection = found
-            back = threading.Thread(target=copy, args=(connection, client), daemon=True)
+            back = threading.Thread(target=copy_answers, args=(connection, client), daemon=True)
             back.start()
             copy(client, connection)
             back.join()
             server.disconnect(connection)
     places.release()
+
+
+def copy_answers(server: socket.socket, client: socket.socket) -> None:
+    """Until the server ends the connection: there will be no answers any more, so that the client need not keep it either."""
+    copy(server, client)
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_RDWR)
 
 
 def copy(source: socket.socket, sink: socket.socket) -> None:

@@ -107,6 +107,17 @@ def test_a_client_that_vanishes_takes_its_connection_along(apis: list[Api]) -> N
     assert not thread.is_alive()
 
 
+def test_a_connection_that_the_server_ends_is_over(apis: list[Api]) -> None:
+    """A client that holds on to it (a pool of connections does) is no reason to go on looking at the servers."""
+    servers = Servers([apis[0].path])
+    client, thread = connect(servers)
+    apis[0].accepted.get(timeout=PATIENCE_S).close()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert [server.load for server in servers._servers] == [0]
+    client.close()
+
+
 def test_without_a_server_the_connection_ends(tmp_path: Path) -> None:
     client, thread = connect(Servers([tmp_path / "nothing.sock"]))
     with client, contextlib.suppress(ConnectionResetError):
