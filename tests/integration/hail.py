@@ -39,7 +39,10 @@ class Hail:
         possible = [fault for fault in self._faults if self._may_fall(fault, spare_etcd)]
         if not possible:
             return
-        kind = self._chance.choice(sorted({fault.kind for fault in possible}))  # hosts, too, are few among their daemons
+        if self._chance.random() < 0.5:  # where much must be whole before a fault may fall, it seldom may
+            most = max(len(fault.hurts) for fault in possible)
+            possible = [fault for fault in possible if len(fault.hurts) == most]
+        kind = self._chance.choice(sorted({fault.kind for fault in possible}))
         fault = self._chance.choice([fault for fault in possible if fault.kind == kind])
         for_s = self._chance.choice(LENGTHS_S)
         if fault.members and self._members_hurt():

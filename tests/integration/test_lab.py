@@ -4,7 +4,6 @@ back. A cloud of three hosts and three etcd members; guests are pretended."""
 import json
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,25 +12,18 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import RunningCloud, free_port
+from bench.processes import IMAGE
+from tests.integration.lab_cloud import DEADLINE_S, LabCloud, lab_cloud
 from tests.leftovers import cloud_name, ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.store.etcd import EtcdStore
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-DEADLINE_S = 120.0
 HOSTS = ("h1", "h2", "h3")
-IMAGE = b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa"  # a boot sector; nobody runs it
 
 
-class Lab(RunningCloud):
-    def up(self, *options: str) -> str:
-        place = ["--name", self.name, "--state", str(self.state_dir), "--port", str(self.port)]
-        done = ucloud("up", *place, "--hypervisor", "fake", *options)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
-
+class Lab(LabCloud):
     def lab(self, verb: str, *arguments: str) -> None:
         done = ucloud("lab", verb, "--name", self.name, *arguments)
         assert done.returncode == 0, done.stderr
@@ -47,7 +39,7 @@ class Lab(RunningCloud):
         for _ in range(20):
             name = f"vm-{os.urandom(4).hex()}"
             with self.client() as api:
-                vm, action = api.create_vm(name, "image", memory_mib=16)
+                vm, action = api.create_vm(name, IMAGE, memory_mib=16)
                 assert api.wait(action, DEADLINE_S)["state"] == "success"
                 vm = api.vm(vm["id"])
             if host in ("", vm["host"]):
@@ -94,19 +86,8 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Lab]:
-    lab = Lab(cloud_name("l"), Path(tempfile.mkdtemp(prefix="uct-")) / "state", free_port())
-    try:
-        lab.up("--hosts", "3")
-        with lab.client() as api, tempfile.NamedTemporaryFile() as file:
-            file.write(IMAGE.ljust(1 << 20, b"\0"))
-            file.flush()
-            _, action = api.upload_image("image", Path(file.name))
-            assert api.wait(action, DEADLINE_S)["state"] == "success"
+    with lab_cloud("l", Lab) as lab:
         yield lab
-    finally:
-        done = ucloud("down", "--wipe", "--name", lab.name)
-    assert done.returncode == 0, done.stderr
-    lab.state_dir.parent.rmdir()
 
 
 @pytest.fixture
@@ -178,7 +159,7 @@ def test_each_api_process_fails_in_turn(lab: Lab, fault: str, end: str) -> None:
     with lab.client() as api:
         for process in ("api-1", "api-2", "api-3"):
             lab.lab(fault, process)
-            _, action = api.create_vm(f"vm-{process}", "image", memory_mib=16)
+            _, action = api.create_vm(f"vm-{process}", IMAGE, memory_mib=16)
             assert api.wait(action, DEADLINE_S)["state"] == "success"
             lab.lab(end, process)
             wait_until(lambda process=process: lab.pids()[process] > 0, f"{process} runs")  # type: ignore[misc]

@@ -17,7 +17,7 @@ from tests.integration.rounds import Rounds
 from tests.integration.stories import creates_while_apis_die, two_believe_to_lead
 
 SEEDS = (1, 2, random.SystemRandom().randrange(10**6))
-LAB_SEED = 3
+LAB_SEED = 25  # begins with a host that loses power
 pytestmark = pytest.mark.timeout(600)
 
 
