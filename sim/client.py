@@ -18,6 +18,7 @@ from sim.world import Violation, World
 DISK_MIB = 10
 GIVES_UP_S, PATIENCE_S = 6.0, (0.5, 3.0, 5.0)
 LOST, REPEATED, OUTLIVES = 0.03, 0.05, 0.2
+TWICE = 0.1  # of the impatient
 LATENCIES_S = (0.001, 0.01, 0.1, 2.0)
 PURGES = 0.05  # so that hosts fill up again and again
 MEMORY_MIB = (128, 256, 384, 512)
@@ -85,6 +86,8 @@ class Client:
         self.pending[self._sent] = request
         self._world.say("client", f"{request.name}: {method} {path} {body if isinstance(body, dict) else ''}")
         self._attempt(self._sent, request)
+        if self._world.happens(TWICE):
+            self._attempt(self._sent, request)
 
     def _attempt(self, number: int, request: Request) -> None:
         request.attempts += 1

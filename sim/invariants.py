@@ -3,7 +3,8 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
 
     1  a VM never has two guests anywhere
     2  neither a host's guests nor its manifests exceed its memory, nor its manifests its cores as often as they may be promised
-    3  nothing is made for a VM before its host's status says `starting`, of that epoch and boot
+    3  nothing is made for a VM before its host's status says `starting`, of that epoch and boot; a host begins to speak of a
+       VM only while a manifest names it there
     4  a guest is started again for the same epoch and boot only after it crashed or its host lost power
     5  a disk is removed only from a deleted VM without a guest; a VM's record only when it is deleted; an image never while a
        VM needs it

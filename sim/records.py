@@ -28,6 +28,7 @@ class Records:
         self.once_spoiled: set[str] = set()
         self._placements: dict[str, Placement] = {}
         self._manifests: dict[str, dict[str, Manifest]] = {host: {} for host in capacity}
+        self._statuses: set[str] = set()
         self.names: dict[str, str] = {}  # of VMs; and how often each became free
         self.freed: Counter[str] = Counter()
         self._store, self._capacity = store, capacity
@@ -50,13 +51,17 @@ class Records:
             self._put_placement(decode(Placement, value)[0])
         elif key.startswith("manifest/"):
             self._put_manifest(decode(Manifest, value)[0])
+        elif key.startswith("status/"):
+            self._put_status(key)
         elif key.startswith("host/"):
             host = decode(Host, value)[0]
             self.hosts[host.id] = host
 
     def delete(self, key: str) -> None:
         kind, *names = key.split("/")
-        if kind == "manifest":
+        if kind == "status":
+            self._statuses.discard(key)
+        elif kind == "manifest":
             self._manifests[names[0]].pop(names[1], None)
         elif kind == "placement":
             self._placements.pop(names[0], None)
@@ -141,3 +146,10 @@ class Records:
         cpus, memory_mib = self.left(manifest.host)
         if memory_mib < 0 or cpus < 0:
             raise Violation(f"{manifest.host} was told of {-memory_mib} MiB or {-cpus:g} cores more than it has")
+
+    def _put_status(self, key: str) -> None:
+        """The first word on a VM is said under its manifest: whoever saw neither may have forgotten it by now."""
+        _, host, kind, *vm = key.split("/")
+        if kind == "vm" and key not in self._statuses and vm[0] not in self._manifests[host]:
+            raise Violation(f"{host} begins to speak of {vm[0]}, which no manifest names there")
+        self._statuses.add(key)
