@@ -133,6 +133,8 @@ class Decider:
         complete = True
         while waiting:
             batch = waiting.pop()
+            if (self._leadership and self._leadership.hold(self._view) not in lock) or self._view.age_s > MAX_VIEW_AGE_S:
+                return False  # a long pass: somebody else leads by now, or what it was decided on is old
             try:
                 self._commit(batch, lock, raised)
             except Conflict as conflict:

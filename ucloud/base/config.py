@@ -48,7 +48,9 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    ttl_s: Annotated[float, Meta(ge=1, le=60, description="silence after which another control process takes over")] = 2.0
+    ttl_s: Annotated[
+        float, Meta(ge=1, le=60, description="silence after which another takes over; at least six calls of etcd")
+    ] = 2.0
     cpu_overcommit: Annotated[float, Meta(gt=0, le=1000, description="virtual cores on one real core")] = 16.0
 
 

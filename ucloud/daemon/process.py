@@ -12,10 +12,21 @@ from ucloud.store.etcd import EtcdStore
 
 
 def stop_on_signals() -> threading.Event:
-    """Set by SIGTERM and SIGINT: the daemon then ends in order."""
+    """Set by SIGTERM and SIGINT: the daemon then ends in order.
+
+    By a thread: a handler interrupts the main thread wherever it is, and in the middle of `stop.wait()` it holds the very lock
+    that `stop.set()` waits for.
+    """
     stop = threading.Event()
+    reader, writer = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: os.write(writer, b"."))
+
+    def await_signal() -> None:
+        os.read(reader, 1)
+        stop.set()
+
+    threading.Thread(target=await_signal, name="signals", daemon=True).start()
     return stop
 
 
