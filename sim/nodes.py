@@ -23,14 +23,14 @@ from ucloud.model import keys
 from ucloud.model.decision import Decision
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Endpoint, Inventory, Secret
-from ucloud.scheduler.decide import decide
+from ucloud.scheduler.decide import decide as place
 from ucloud.scheduler.hosts import Policy
 from ucloud.store.journal import Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
-schedule = partial(decide, policy=Policy(cpu_overcommit=CPU_OVERCOMMIT))
+schedule = partial(place, policy=Policy(cpu_overcommit=CPU_OVERCOMMIT))
 HOST_TTL_S, CONTROL_TTL_S, POWER_DOWN_S = 6.0, 4.0, 20.0
 CRASH_LOOP = 0.15
 RESTARTS_S = (0.1, 0.1, 1.0, 8.0)  # a supervisor may be quicker than the old lease is to run out, or slower
@@ -94,14 +94,15 @@ class ControlNode(Node):
         if name == "image":
             pool = cast(Pool, ImagePool(process, self.images, store.decide))
             return ImageLoop(store, view, lambda _: pool, self.clock, leadership)
-        if name == "idempotency":
-            return self.off.decider(name, store, view, sweep, self.clock, leadership, PERIOD_S)
-        journal = Journal(store, name, self.clock)
+        decide, period_s = (schedule, 10.0) if name == "scheduler" else (sweep, PERIOD_S)
+        journal = Journal(store, name, self.clock) if name == "scheduler" else None
 
-        def rewritten(facts: Facts, now_s: float) -> list[Decision]:
-            return self.off.rewrite(schedule(facts, now_s))
+        def watched(facts: Facts, now_s: float) -> list[Decision]:
+            if decisions := decide(facts, now_s):
+                store.decide()
+            return self.off.rewrite(decisions)
 
-        return self.off.decider(name, store, view, rewritten, self.clock, leadership, journal=journal)
+        return self.off.decider(name, store, view, watched, self.clock, leadership, period_s, journal)
 
     def stop(self) -> None:
         """In order, as for an upgrade: another leads at once, and may know less."""

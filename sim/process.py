@@ -73,7 +73,6 @@ class LoopThread:
         self.loop = loop
         self._process, self._world = process, process.world
         self._turn = 0  # only the latest time that was set counts
-        self.steps = 0
         self.stepping = self._woken = self._deaf = False
 
     def wake(self) -> None:
@@ -96,7 +95,6 @@ class LoopThread:
             self.schedule(stands_s)
             return
         self.stepping, self._woken, self._deaf = True, False, False
-        self.steps += 1
         try:
             pause_s = self.loop.step()
         except Conflict:

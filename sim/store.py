@@ -22,19 +22,17 @@ COMMIT_REFUSED, COMMIT_LOST, COMMIT_LATE = 0.02, 0.03, 0.05
 OUTLIVES = 0.5  # of the requests whose sender dies
 LATE_S = (0.2, 1.0, 4.0, 12.0)
 CLOCK_TOLERANCE = 1.05  # clocks drift
-DECIDERS = ("scheduler", "idempotency")  # the image loop works in its pool before it commits
 TELLING = (
     *("name", "host", "epoch", "boots", "want", "phase", "power", "deleted_at", "error", "owner", "memory_mib", "spread"),
     *("image", "enabled", "stray_vms", "about", "text"),
 )
-NO_DECISION = ("lock/", "alive/", "event/")
 
 Keep = Callable[[Requirement], bool]
 
 
 class Connection:
     """A `ucloud.store.contract.Store`. loop: whose it is. keep: which requirements are sent; hide: keys that look absent (see
-    sim.protections). thread: the one that watches wake and that must not decide on an old view; None for many."""
+    sim.protections). thread: the one that watches wake."""
 
     def __init__(
         self,
@@ -52,7 +50,6 @@ class Connection:
         self._invariants, self._keep, self._hide = invariants, keep, hide
         self._written: dict[str, int] = {}
         self._heard_s = float("-inf")
-        self._decided_in_step = 0
 
     def list(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Listing:
         self._ask("list", prefix)
@@ -79,7 +76,7 @@ class Connection:
         self._heard_s = self._world.monotonic_s()
 
     def decide(self) -> None:
-        """A decision is about to be carried out: it must not rest on an old view."""
+        """Something was just decided: it must not rest on an old view."""
         age_s = self._world.monotonic_s() - self._heard_s
         if age_s > MAX_VIEW_AGE_S * CLOCK_TOLERANCE:
             raise Violation(f"{self._process.name}: {self.loop} decides on a view that is {age_s:.0f} s old")
@@ -99,7 +96,6 @@ class Connection:
             self._invariants.committed(self._process.name, self.loop, puts, deletes, requires)
             return revision
 
-        self._check_age((*puts, *deletes))
         try:
             self._process.call("commit")
             self._etcd.wait(self._link)
@@ -127,13 +123,6 @@ class Connection:
         self._etcd.answer(self._link)
         self._process.call("the answer of a commit")
         return revision
-
-    def _check_age(self, keys: Sequence[str]) -> None:
-        """Of the first decision of each step; how long the others take is the store's fault."""
-        if self.loop in DECIDERS and self.thread and not keys[0].startswith(NO_DECISION):
-            if self.thread.steps != self._decided_in_step:
-                self.decide()
-            self._decided_in_step = self.thread.steps
 
     def _check_own(self, requires: Iterable[Requirement]) -> None:
         """An answer lost is not a no: who has written must have read again before it decides again."""
