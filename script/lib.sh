@@ -5,7 +5,7 @@ cd "$tree"
 export PATH=$PATH:/usr/sbin:/sbin
 
 running_packages="etcd-server iproute2 nftables python3-venv qemu-system-x86 qemu-utils util-linux"
-testing_packages="$running_packages openssl procps"
+testing_packages="$running_packages etcd-client openssl procps"
 
 die() {
     echo "$0: $*" >&2
