@@ -92,6 +92,7 @@ class Decider:
         self._journal, self._complained_of = journal, dict[str, str]()
         self._store, self._view, self._decide, self._clock = store, view, decide, clock
         self._leadership, self._period_s = leadership, period_s
+        self._term: Unchanged | None = None  # the lock under which the view was read
         self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
         self._wrote_s = 0.0
 
@@ -104,6 +105,10 @@ class Decider:
             pause_s = min(pause_s, self._leadership.renew_s)
             if held is None:
                 return pause_s
+            if held != self._term:
+                self._term = held
+                self._view.distrust()  # what the leader before us wrote last may not have arrived yet
+                return 0.0
             lock = (held,)
         self._complain()
         if not self._may_decide():

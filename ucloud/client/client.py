@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from ucloud.base.errors import Error, NotFound, Temporary
+from ucloud.base.ids import is_id
 from ucloud.client.transport import TimedOut, Transport
 
 Json: TypeAlias = dict[str, Any]
@@ -198,11 +199,15 @@ class Client:
         return found
 
     def _delete(self, noun: str, reference: str) -> Json:
-        action: Json = self._transport.request("DELETE", _path(noun, reference)).json()["action"]
+        action: Json = self._transport.request("DELETE", self._path_by_id(noun, reference)).json()["action"]
         return action
 
+    def _path_by_id(self, noun: str, reference: str) -> str:
+        """A request that is repeated must not meet another thing that got the name meanwhile."""
+        return _path(noun, reference if is_id(reference) else self._thing(noun, reference)["id"])
+
     def _act(self, vm: str, verb: str, body: Json | None = None) -> Json:
-        action: Json = self._post(f"{_path('vm', vm)}/actions/{verb}", body or {})["action"]
+        action: Json = self._post(f"{self._path_by_id('vm', vm)}/actions/{verb}", body or {})["action"]
         return action
 
     def _post(self, path: str, body: Json) -> Json:

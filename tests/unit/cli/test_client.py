@@ -167,10 +167,21 @@ def test_upload_whose_answer_was_lost_is_not_repeated(file: Path) -> None:
 
 
 def test_upload_that_failed_leaves_no_image(file: Path) -> None:
-    servers = Servers(a=[MADE, refusal(422, "invalid"), ok({"action": {}})])
+    servers = Servers(a=[MADE, refusal(422, "invalid"), ok({"image": {"id": "image-1"}}), ok({"action": {}})])
     with pytest.raises(Invalid, match="why"):
         servers.client().upload_image("tiny", file)
     assert [(r.method, r.url.path) for _, r in servers.asked][-1] == ("DELETE", "/v1/images/image-1")
+
+
+def test_a_delete_that_is_repeated_never_meets_another_vm_of_that_name() -> None:
+    """The name is looked up once; what is repeated is the delete of that id."""
+    servers = Servers(a=[ok({"vm": {"id": "vm-1"}}), BROKEN, ok({"action": {}})])
+    servers.client().delete_vm("web")
+    assert [(r.method, r.url.path) for _, r in servers.asked] == [
+        ("GET", "/v1/vms/web"),
+        ("DELETE", "/v1/vms/vm-1"),
+        ("DELETE", "/v1/vms/vm-1"),
+    ]
 
 
 def test_a_wait_that_loses_the_api_says_that_the_work_goes_on() -> None:
