@@ -105,9 +105,7 @@ class Decider:
             pause_s = min(pause_s, self._leadership.renew_s)
             if held is None:
                 return pause_s
-            if held != self._term:
-                self._term = held
-                self._view.distrust()  # what the leader before us wrote last may not have arrived yet
+            if self._is_new_term(held):
                 return 0.0
             lock = (held,)
         self._complain()
@@ -115,6 +113,14 @@ class Decider:
             return min(pause_s, 1.0)
         decisions = self._decide(self._view, self._clock.now_s())
         return pause_s if self._commit_all(decisions, lock) else 0.05
+
+    def _is_new_term(self, held: Unchanged) -> bool:
+        """A new leader first reads everything again: what the one before it wrote last may not have arrived yet."""
+        if held == self._term:
+            return False
+        self._term = held
+        self._view.distrust()
+        return True
 
     def _complain(self) -> None:
         """Say once of each record that cannot be read that it is left out."""
