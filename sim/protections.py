@@ -118,13 +118,6 @@ class NoOwnWrites(Decider):
         return super()._may_decide()
 
 
-class NoNewTerm(Decider):
-    """A new leader decides on the view that it has."""
-
-    def _is_new_term(self, held: Unchanged) -> bool:
-        return False
-
-
 class NoResync(View):
     """After a compaction goes on as if nothing had happened in between."""
 
@@ -195,9 +188,7 @@ def no_mates(decisions: list[Decision]) -> list[Decision]:
 PROTECTIONS: dict[str, Protections] = {
     "requirements": Protections(keeps=only_lock),
     "leader-lock": Protections(keeps=no_lock),
-    # Guarded twice: a new leader also reads everything first. Then only a request that is carried out late can overfill a host,
-    # and only if meanwhile the same VM was left waiting and another took its room: too rare to be found in a minute.
-    "not-newer": Protections(keeps=no_not_newer, decider=NoNewTerm),
+    "not-newer": Protections(keeps=no_not_newer),
     "absent-status": Protections(keeps=no_absent_status),
     "host-enabled": Protections(keeps=no_host),
     "host-alive": Protections(keeps=no_alive),

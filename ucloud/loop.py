@@ -92,7 +92,6 @@ class Decider:
         self._journal, self._complained_of = journal, dict[str, str]()
         self._store, self._view, self._decide, self._clock = store, view, decide, clock
         self._leadership, self._period_s = leadership, period_s
-        self._term: Unchanged | None = None  # the lock under which the view was read
         self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
         self._wrote_s = 0.0
 
@@ -105,22 +104,12 @@ class Decider:
             pause_s = min(pause_s, self._leadership.renew_s)
             if held is None:
                 return pause_s
-            if self._is_new_term(held):
-                return 0.0
             lock = (held,)
         self._complain()
         if not self._may_decide():
             return min(pause_s, 1.0)
         decisions = self._decide(self._view, self._clock.now_s())
         return pause_s if self._commit_all(decisions, lock) else 0.05
-
-    def _is_new_term(self, held: Unchanged) -> bool:
-        """A new leader first reads everything again: what the one before it wrote last may not have arrived yet."""
-        if held == self._term:
-            return False
-        self._term = held
-        self._view.distrust()
-        return True
 
     def _complain(self) -> None:
         """Say once of each record that cannot be read that it is left out."""
@@ -144,8 +133,6 @@ class Decider:
         complete = True
         while waiting:
             batch = waiting.pop()
-            if (self._leadership and self._leadership.hold(self._view) not in lock) or self._view.age_s > MAX_VIEW_AGE_S:
-                return False  # a long pass: somebody else leads by now, or what it was decided on is old
             try:
                 self._commit(batch, lock, raised)
             except Conflict as conflict:
