@@ -5,14 +5,17 @@ import resource
 import signal
 import socket
 import threading
+import time
 
 from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
 from ucloud.store.etcd import EtcdStore
 
+END_S = 10.0  # for an end in order; the supervisor would kill after 12 s
+
 
 def stop_on_signals() -> threading.Event:
-    """Set by SIGTERM and SIGINT: the daemon then ends in order.
+    """Set by SIGTERM and SIGINT: the daemon then ends in order, or, if that takes longer than `END_S`, at once.
 
     By a thread: a handler interrupts the main thread wherever it is, and in the middle of `stop.wait()` it holds the very lock
     that `stop.set()` waits for.
@@ -25,6 +28,8 @@ def stop_on_signals() -> threading.Event:
     def await_signal() -> None:
         os.read(reader, 1)
         stop.set()
+        time.sleep(END_S)
+        os._exit(1)  # something hangs; to end as if killed is always safe
 
     threading.Thread(target=await_signal, name="signals", daemon=True).start()
     return stop
