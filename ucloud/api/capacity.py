@@ -21,9 +21,7 @@ def total(host: Host, inventory: Inventory | None) -> Room | None:
     """The smaller of what was agreed and what the host reports. None: not known yet."""
     if inventory is None:
         return Room(host.cpus, host.memory_mib) if host.cpus and host.memory_mib else None
-    return Room(
-        min(host.cpus or inventory.cpus, inventory.cpus), min(host.memory_mib or inventory.memory_mib, inventory.memory_mib)
-    )
+    return Room(*host.capacity(inventory))
 
 
 def refuse_too_large(cpus: int, memory_mib: int, wish: str = "") -> None:

@@ -28,6 +28,13 @@ class Host(Record, frozen=True, kw_only=True):
         label, equals, value = wish.partition("=")
         return self.labels.get(label) == value if equals else wish in ("", self.id)
 
+    def capacity(self, inventory: "Inventory") -> tuple[int, int]:
+        """Cores and MiB of memory to use of it: the smaller of what was agreed and what it reports."""
+        return (
+            min(self.cpus or inventory.cpus, inventory.cpus),
+            min(self.memory_mib or inventory.memory_mib, inventory.memory_mib),
+        )
+
 
 class Alive(Record, frozen=True, kw_only=True):
     """The host's heartbeat, bound to a lease: gone when the host is. boot: changes with every boot of the machine."""

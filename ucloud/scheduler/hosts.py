@@ -182,8 +182,7 @@ def rooms(facts: Facts, policy: Policy) -> list[Room]:
         alive, inventory = facts.get(Alive, Alive.at(id)), facts.get(Inventory, Inventory.at(id, "inventory"))
         if not (host.record.enabled and alive and inventory) or id in doubtful:
             continue
-        cpus = min(host.record.cpus or inventory.record.cpus, inventory.record.cpus)
-        memory_mib = min(host.record.memory_mib or inventory.record.memory_mib, inventory.record.memory_mib)
+        cpus, memory_mib = host.record.capacity(inventory.record)
         cpus_used, memory_used_mib = used.get(id, (0, 0))
         manifests = keys.manifests(id)
         nothing_else_came = NotNewer(manifests, facts.seen(manifests))
