@@ -1,6 +1,6 @@
 """The hands of a simulated host: the production fakes behind calls that fail, take time, or kill the caller in the middle."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from sim.invariants import Invariants
 from sim.process import Process
@@ -95,9 +95,9 @@ class SimHypervisor:
     def __init__(self, process: Process, machine: Machine) -> None:
         self._hands, self._machine = Hands(process), machine
 
-    def actual(self) -> Mapping[str, Guest]:
+    def actual(self, vms: Collection[str] | None = None) -> Mapping[str, Guest]:
         self._hands.look("looking at the guests")
-        return self._machine.guests()
+        return {vm: guest for vm, guest in self._machine.guests().items() if vms is None or vm in vms}
 
     def traces(self) -> frozenset[str]:
         self._hands.look("looking for traces")

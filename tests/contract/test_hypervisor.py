@@ -41,6 +41,8 @@ def test_a_started_guest_is_seen_as_it_was_asked_for(world: HypervisorWorld, dri
     assert driver.actual() == {}
     driver.start(world.spec(VM, epoch=7, boots=3))
     assert driver.actual() == {VM: Guest(vm=VM, epoch=7, boots=3, state="running")}
+    assert driver.actual({VM, OTHER}) == driver.actual()
+    assert driver.actual({OTHER}) == {}
     assert driver.traces() == {VM}
 
 

@@ -46,6 +46,21 @@ def sees(world: World, view: View, condition: Callable[[], bool]) -> None:
     world.wait_for(refreshed)
 
 
+def test_it_says_what_changed_last(world: World, make_view: MakeView) -> None:
+    view = make_view()
+    put(world, host("a"), host("b"))
+    view.refresh()
+    assert view.changed == {"host/a", "host/b"}
+    put(world, host("b", "new"))
+    sees(world, view, lambda: view.changed == {"host/b"})
+    world.store.commit(deletes=["host/a"])
+    view.distrust()
+    view.refresh()
+    assert "host/a" in view.changed, "also when it was missed by the watch and is seen by listing"
+    view.refresh()
+    assert view.changed <= {"host/a"}, "the watch may say it once more"
+
+
 def test_it_lists_and_then_follows(world: World, make_view: MakeView) -> None:
     view = make_view()
     assert view.age_s == float("inf")

@@ -6,7 +6,7 @@ may be killed at any moment: everything is found again by looking.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
@@ -24,6 +24,7 @@ from ucloud.host.decide import Act, Step, Verb, World, decide
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import Decision, absent, unchanged
 from ucloud.model.host import Endpoint, Inventory
+from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, PoolRef, Status
 from ucloud.store.contract import Store
 from ucloud.store.lease import LeasedKey
@@ -31,7 +32,7 @@ from ucloud.store.view import View
 
 log = logging.getLogger("ucloud.host")
 
-PERIOD_S = 5.0  # between full looks, which repair what changed without a word
+PERIOD_S = 5.0  # between looks at all VMs, which repair what changed without a word
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 FIRST_REFUSED_S = 0.05  # the watch brings what somebody else wrote, as a rule
 ASK_AGAIN_S = 10.0  # a guest that still boots does not hear the power button
@@ -134,21 +135,53 @@ class HostLoop:
         self._refused: dict[str, Retry] = {}  # VM → commits in a row that failed
         self._erased: dict[str, Manifest] = {}
         self._trimmed_s = clock.monotonic_s()
+        self._due: set[str] = set()  # VMs of which something changed, or whose step had to wait
+        self._stepped_s = self._looked_s = float("-inf")  # when last, and when last at all VMs
+        self._guests_changed = threading.Event()
+        hypervisor.subscribe(self._guests_changed.set)
 
     def step(self) -> float:
+        """Look at the VMs that something happened to, so that a change costs what it is, not what the host is; and at all
+        of them once in a while."""
         busy = self._executor.busy()  # before looking: what ends while we look is looked at the next time
         while not self._outcomes.empty():
-            self._learn(self._outcomes.get())
+            outcome = self._outcomes.get()
+            self._learn(outcome)
+            self._due.add(outcome.vm)
         self._trim()
-        self._view.refresh()
+        self._refresh()
         if self._view.age_s > MAX_VIEW_AGE_S:
             return 1.0
-        world = self._look()
-        steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **self._own(world)}
+        now_s = self._clock.monotonic_s()
+        self._note_retries(now_s)
+        everything = now_s - self._looked_s >= PERIOD_S
+        world = self._look(None if everything else self._due)
+        steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **(self._own(world) if everything else {})}
+        self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
+        self._due = {vm for vm in steps if vm in busy or not self._seen(vm) or self._is_refused(vm)}
         for vm, step in steps.items():
-            if vm not in busy and self._seen(vm) and not self._is_refused(vm):
+            if vm not in self._due:
                 self._submit(vm, step)
         return self._pause_s()
+
+    def _refresh(self) -> None:
+        if self._guests_changed.is_set():
+            self._guests_changed.clear()
+            self._looked_s = float("-inf")
+        looked_s, self._looked_s = self._looked_s, float("-inf")  # if it fails, we don't know all that has changed
+        self._view.refresh()
+        for key in self._view.changed:
+            match key.split("/"):
+                case ["manifest", _, vm] | ["status", _, "vm", vm]:
+                    self._due.add(vm)
+                case _:  # a fence, or what this host says of itself
+                    looked_s = float("-inf")
+        self._looked_s = looked_s
+
+    def _note_retries(self, now_s: float) -> None:
+        for (vm, verb), retry in self._retries.items():
+            if verb == "power-down" or self._stepped_s < retry.due_s <= now_s:
+                self._due.add(vm)
 
     def _submit(self, vm: str, step: Step) -> None:
         if isinstance(step, Decision):
@@ -157,13 +190,14 @@ class HostLoop:
         else:
             self._executor.submit(vm, partial(self._do, step))
 
-    def _look(self) -> World:
+    def _look(self, vms: set[str] | None) -> World:
+        """What there is of these VMs, or of all."""
         unreadable = {key.rsplit("/", 1)[-1] for key in self._view.bad}  # what is not known is left alone
-        manifests = {fact.record.vm: fact for fact in self._view.all(Manifest).values() if fact.record.vm not in unreadable}
-        statuses = {fact.record.vm: fact for fact in self._view.all(Status).values() if fact.record.vm not in unreadable}
-        guests = {vm: guest for vm, guest in self._hypervisor.actual().items() if vm not in unreadable}
+        manifests = {fact.record.vm: fact for fact in self._told(vms) if fact.record.vm not in unreadable}
+        statuses = {fact.record.vm: fact for fact in self._said(vms) if fact.record.vm not in unreadable}
+        guests = {vm: guest for vm, guest in self._hypervisor.actual(vms).items() if vm not in unreadable}
         now_s = self._clock.monotonic_s()
-        self._tidy({*manifests, *statuses, *guests}, {vm: fact.record for vm, fact in manifests.items()}, set(guests), now_s)
+        self._tidy(vms, {*manifests, *statuses, *guests}, {vm: fact.record for vm, fact in manifests.items()}, set(guests))
         asked = {vm: retry for (vm, verb), retry in self._retries.items() if verb == "power-down"}
         return World(
             host=self.host,
@@ -179,15 +213,32 @@ class HostLoop:
             power_down_s=self._power_down_s,
         )
 
-    def _tidy(self, known: set[str], told: Mapping[str, Manifest], running: set[str], now_s: float) -> None:
-        """Forget what was remembered of VMs that are gone, of guests that have ended, and of troubles long over."""
+    def _told(self, vms: set[str] | None) -> Iterable[Fact[Manifest]]:
+        if vms is None:
+            return self._view.all(Manifest).values()
+        facts = (self._view.get(Manifest, Manifest.at(self.host, vm)) for vm in vms)
+        return (fact for fact in facts if fact)
+
+    def _said(self, vms: set[str] | None) -> Iterable[Fact[Status]]:
+        if vms is None:
+            return self._view.all(Status).values()
+        facts = (self._view.get(Status, Status.at(self.host, "vm", vm)) for vm in vms)
+        return (fact for fact in facts if fact)
+
+    def _tidy(self, vms: set[str] | None, known: set[str], told: Mapping[str, Manifest], running: set[str]) -> None:
+        """Forget what was remembered of VMs that are gone, of guests that have ended, and of troubles long over. vms: those
+        that were looked at; None: all."""
+        now_s = self._clock.monotonic_s()
         self._written = {vm: (key, at) for vm, (key, at) in self._written.items() if self._view.seen(key) < at}
-        self._errors = {
-            vm: (verb, why) for vm, (verb, why) in self._errors.items() if is_wanted(verb, vm, known, told, running)
-        }
-        self._erased = {vm: manifest for vm, manifest in self._erased.items() if vm in known}
         self._refused = {vm: retry for vm, retry in self._refused.items() if now_s <= retry.due_s + PERIOD_S}
+        for vm, (verb, _) in list(self._errors.items()):
+            if is_in(vm, vms) and not is_wanted(verb, vm, known, told, running):
+                del self._errors[vm]
+        for vm in [vm for vm in self._erased if is_in(vm, vms) and vm not in known]:
+            del self._erased[vm]
         for (vm, verb), retry in list(self._retries.items()):
+            if not is_in(vm, vms):
+                continue
             ended = verb in ("power-down", "kill") and vm not in running
             outdated = retry.manifest is not None and retry.manifest != told.get(vm)
             over = vm in running and now_s > retry.due_s + LONGEST_RETRY_S
@@ -304,6 +355,10 @@ class HostLoop:
             retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
             pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, retry.doubled - 1)
             retry.note(self._clock.monotonic_s(), pause_s)
+
+
+def is_in(vm: str, vms: set[str] | None) -> bool:
+    return vms is None or vm in vms
 
 
 def is_wanted(verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest], running: set[str]) -> bool:

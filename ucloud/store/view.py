@@ -26,12 +26,14 @@ PAGE = 5000  # items asked for at once: an answer then takes well under a second
 
 
 class View:
-    """`bad`: records that could not be read, with the reason; they are left out, everything else goes on."""
+    """`bad`: records that could not be read, with the reason; they are left out, everything else goes on. `changed`: the
+    keys that the last `refresh` brought something new of; one that raises may have brought more."""
 
     def __init__(self, store: Store, prefixes: Sequence[str], clock: Clock, wake: Callable[[], None]) -> None:
         for prefix in prefixes:
             assert sum(prefix.startswith(other) for other in prefixes) == 1, f"{prefix} is watched twice"
         self.bad: dict[str, str] = {}
+        self.changed: set[str] = set()
         self._store, self._prefixes, self._clock, self._wake = store, tuple(prefixes), clock, wake
         self._facts: dict[type[Record], dict[str, Fact[Record]]] = {}
         self._unsorted: set[type[Record]] = set()
@@ -48,6 +50,7 @@ class View:
 
     def refresh(self) -> None:
         """Take in what has arrived. Raises Temporary while the store is away: the view then stays as it was."""
+        self.changed = set()
         if not self._trusted:
             self._list()
         if not self._watch:
@@ -155,6 +158,7 @@ class View:
         if kind is None:
             return
         facts = self._facts.setdefault(kind, {})
+        self.changed.add(change.key)
         self.bad.pop(change.key, None)
         if change.item is None:
             facts.pop(change.key, None)

@@ -1,14 +1,15 @@
 """The host's loop, with a hypervisor that pretends: retries, deadlines, strays, restarts; and the workers' order."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from tests.unit.machine import VM, Machine
-from tests.unit.world import EARLIER, status
+from tests.unit.world import EARLIER, manifest, status
 from ucloud.base.errors import Temporary
-from ucloud.host.loop import LONGEST_RETRY_S, Threads
+from ucloud.host.loop import LONGEST_RETRY_S, PERIOD_S, Threads
+from ucloud.model.guest import Guest
 
 DEADLINE_S = 30.0
 
@@ -161,7 +162,52 @@ def test_a_guest_that_no_manifest_names_is_killed_its_disk_kept_and_the_vm_repor
     machine.settle()
     assert machine.hypervisor.actual() == {}
     assert list(machine.pool.disks()) == [(VM, "root")]
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
     assert machine.inventory.stray_vms == (VM,)
+
+
+def test_it_looks_at_what_changed_and_now_and_then_at_everything() -> None:
+    machine = running()
+    looks: list[set[str] | None] = []
+    look = machine.hypervisor.actual
+
+    def actual(vms: set[str] | None = None) -> Mapping[str, Guest]:
+        looks.append(None if vms is None else set(vms))
+        return look(vms)
+
+    machine.hypervisor.actual = actual  # type: ignore[method-assign, assignment]
+    machine.loop.step()
+    machine.put(manifest("vm-b"))
+    machine.loop.step()
+    machine.clock.pass_s(PERIOD_S)
+    machine.loop.step()
+    machine.hypervisor.crash(VM)
+    machine.loop.step()
+    assert looks == [set(), {"vm-b"}, None, None]
+
+
+def test_a_guest_that_vanishes_without_a_word_is_missed_at_the_next_look_at_everything() -> None:
+    machine = running()
+    machine.guests.clear()
+    machine.settle()
+    assert machine.hypervisor.actual() == {}
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    assert VM in machine.hypervisor.actual()
+    assert machine.status
+    assert machine.status.crashes == 1
+
+
+def test_what_a_broken_look_missed_is_looked_at_again() -> None:
+    machine = running()
+    machine.tell(want="stopped")
+    machine.hypervisor.fail_next("actual")
+    with pytest.raises(Temporary):
+        machine.loop.step()
+    machine.settle()
+    assert machine.status
+    assert machine.status.phase == "stopped"
 
 
 def test_a_new_daemon_finds_the_guests_of_the_old_one() -> None:

@@ -5,7 +5,7 @@ after the daemon was killed, equals that of the old one. Calls for different VMs
 for one VM never do. Anything the world refuses is Temporary with a message for people.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -26,8 +26,9 @@ class Hypervisor(Protocol):
     name: str
     accel: str  # "kvm", "tcg", "fake"
 
-    def actual(self) -> Mapping[str, Guest]:
-        """Every guest of this host, by VM id. A dead process is no guest, even before somebody reaped it."""
+    def actual(self, vms: Collection[str] | None = None) -> Mapping[str, Guest]:
+        """Every guest of this host, or those of these VMs, by VM id. A dead process is no guest, even before somebody
+        reaped it."""
 
     def traces(self) -> frozenset[str]:
         """Ids of all VMs of which this driver still has anything: a guest, a log, a socket, a control group."""

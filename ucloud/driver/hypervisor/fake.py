@@ -8,7 +8,7 @@ is to be restarted. The methods below `close` are what a test does to the world:
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 import msgspec
@@ -76,9 +76,10 @@ class FakeHypervisor:
         self._failing_before: Counter[str] = Counter()
         self._failing_after: Counter[str] = Counter()
 
-    def actual(self) -> Mapping[str, Guest]:
+    def actual(self, vms: Collection[str] | None = None) -> Mapping[str, Guest]:
         with self._call("actual"):
-            return {vm: trace.guest for vm, trace in self.machine.items() if trace.guest}
+            guests = {vm: self._guest(vm) for vm in (self.machine if vms is None else vms)}
+        return {vm: guest for vm, guest in guests.items() if guest}
 
     def traces(self) -> frozenset[str]:
         with self._call("traces"):

@@ -13,7 +13,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -53,11 +53,11 @@ class QemuHypervisor:
         self._watcher = Watcher("qemu-watcher")
         self._look()
 
-    def actual(self) -> Mapping[str, Guest]:
+    def actual(self, vms: Collection[str] | None = None) -> Mapping[str, Guest]:
         if time.monotonic() - self._looked_s > LOOK_S:
             self._look()
         with self._lock:
-            guests = list(self._guests.values())
+            guests = [self._guests[vm] for vm in (self._guests if vms is None else vms) if vm in self._guests]
         seen = [(guest.process, guest.state()) for guest in guests]
         return {
             process.who.vm: Guest(vm=process.who.vm, epoch=process.who.epoch, boots=process.who.boots, state=state)
