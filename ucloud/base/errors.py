@@ -7,7 +7,6 @@
     │   └── QuotaExceeded  403
     ├── NotFound           404  also: you may not see it
     ├── Conflict           409  somebody wrote first, or the state does not allow it: look again
-    │   └── PreconditionFailed  412  it is not any more as If-Match says
     │   └── PreconditionFailed  412  it is not as If-Match says
     ├── PaymentRequired    402
     ├── RateLimited        429
@@ -60,11 +59,6 @@ class NotFound(Error):
 class Conflict(Error):
     http_status = 409
     code = "conflict"
-
-
-class PreconditionFailed(Conflict):
-    http_status = 412
-    code = "precondition_failed"
 
 
 class PreconditionFailed(Conflict):
