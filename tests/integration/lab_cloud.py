@@ -91,7 +91,7 @@ def breakable_lab(letter: str, logs: Path | None = None) -> Iterator[Breakable[L
         store = EtcdStore(cloud.plan.etcd_endpoints, SystemClock())
         try:
             yield Breakable(cloud, store, [*faults(cloud.plan)], lambda: bugs(cloud.plan))
-        except AssertionError:
+        except Exception:
             if logs:
                 shutil.copytree(cloud.plan.log_dir, logs)
             raise

@@ -5,7 +5,6 @@ import resource
 import signal
 import socket
 import threading
-import time
 
 from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
@@ -17,19 +16,21 @@ END_S = 10.0  # for an end in order; the supervisor would kill after 12 s
 def stop_on_signals() -> threading.Event:
     """Set by SIGTERM and SIGINT: the daemon then ends in order, or, if that takes longer than `END_S`, at once.
 
-    By a thread: a handler interrupts the main thread wherever it is, and in the middle of `stop.wait()` it holds the very lock
-    that `stop.set()` waits for.
+    Before this call they end it at once. The event is set by a thread, never by a handler: that would run in the main thread,
+    which may hang, or be in the middle of `stop.wait()` and hold the very lock that `stop.set()` waits for. The kernel
+    sees to the end at last (SIGALRM): an interpreter that is being torn down runs no thread any more.
     """
     stop = threading.Event()
     reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(writer, b"."))
+        signal.signal(number, lambda *_: None)  # all is done by whoever reads the pipe
 
     def await_signal() -> None:
         os.read(reader, 1)
+        signal.setitimer(signal.ITIMER_REAL, END_S)  # something may hang; to end as if killed is always safe
         stop.set()
-        time.sleep(END_S)
-        os._exit(1)  # something hangs; to end as if killed is always safe
 
     threading.Thread(target=await_signal, name="signals", daemon=True).start()
     return stop

@@ -1,26 +1,80 @@
-"""A daemon that is told to stop does."""
+"""A daemon that is told to stop does, whatever it is doing at this moment."""
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-WAITS = """
-from ucloud.daemon.process import stop_on_signals
+import pytest
 
-stop = stop_on_signals()
-print("ready", flush=True)
+START = """
+import threading, time
+from ucloud.daemon import process
+
+stop = process.stop_on_signals()
+"""
+IN_A_WAIT = """
 while not stop.wait(1e-6):  # as often as possible in the middle of a wait
     pass
+"""
+SOON = "process.END_S = 0.5\n"
+STEP_HANGS = """
+from concurrent.futures import ThreadPoolExecutor
+
+ThreadPoolExecutor(1).submit(time.sleep, 1000)  # Python waits for it before it ends
+stop.wait()
+"""
+MAIN_THREAD_HANGS = """
+import ctypes
+
+mutex = ctypes.create_string_buffer(64)
+lock = ctypes.CDLL(None).pthread_mutex_lock
+lock(mutex)
+print("ready", flush=True)
+lock(mutex)  # for ever, in C: no handler written in Python runs here
+"""
+END_HANGS = """
+class Hangs:
+    def __del__(self):
+        time.sleep(1000)  # while the interpreter is being torn down and runs no thread any more
+
+hangs = Hangs()
+stop.wait()
 """
 ROUNDS = 20
 
 
+@contextmanager
+def daemon(body: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """It has said that it is ready."""
+    ready = "" if "ready" in body else 'print("ready", flush=True)\n'
+    with subprocess.Popen([sys.executable, "-c", START + ready + body], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
 def test_sigterm_in_the_middle_of_a_wait_stops() -> None:
     for _ in range(ROUNDS):
-        with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE) as daemon:
-            try:
-                assert daemon.stdout
-                assert daemon.stdout.readline() == b"ready\n"
-                daemon.terminate()
-                assert daemon.wait(60) == 0
-            finally:
-                daemon.kill()
+        with daemon(IN_A_WAIT) as waiting:
+            waiting.terminate()
+            assert waiting.wait(60) == 0
+
+
+@pytest.mark.parametrize("body", [STEP_HANGS, MAIN_THREAD_HANGS, END_HANGS])
+def test_what_hangs_is_ended(body: str) -> None:
+    with daemon(SOON + body) as hanging:
+        hanging.terminate()
+        assert hanging.wait(60) == -signal.SIGALRM
+
+
+def test_a_daemon_that_stood_still_when_it_was_told_ends_when_it_goes_on() -> None:
+    with daemon(IN_A_WAIT) as frozen:
+        frozen.send_signal(signal.SIGSTOP)
+        frozen.terminate()
+        frozen.send_signal(signal.SIGCONT)
+        assert frozen.wait(60) == 0
