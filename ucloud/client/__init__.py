@@ -9,7 +9,8 @@
 Errors are those of `ucloud.base.errors`; `Unreachable` is a Temporary: no address answered.
 """
 
-from ucloud.client.client import Client, Json
+from ucloud.client.calls import Json
+from ucloud.client.client import Client
 from ucloud.client.config import DEFAULT_ADDRESSES, ConfigError, addresses
 from ucloud.client.transport import TimedOut, Unreachable
 

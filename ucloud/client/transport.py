@@ -4,19 +4,23 @@ is repeated, elsewhere or later, until `patience_s` is over."""
 import contextlib
 import random
 import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 
 from ucloud import __version__
 from ucloud.base import errors
-from ucloud.base.errors import Error, Temporary
+from ucloud.base.errors import Error, Invalid, Temporary
+from ucloud.client.reason import reason_of
 
 FIRST_PATIENCE_S = 1.0  # nobody ever took a connection of this client: probably there is no cloud, so say so soon
 RETRY_S = 0.2
 TIMEOUT_S = 75.0  # of silence: longer than the API lets anybody wait
+SILENCE_S = 2.0  # a person gets uneasy
+SIGN = "X-Request-Id"  # on every answer of a ucloud API
 
 
 class Unreachable(Temporary):
@@ -39,15 +43,21 @@ CODES = {kind.code: kind for kind in _kinds(Error) if kind.__module__ == errors.
 
 
 class Transport:
-    """Tries `addresses` in turn, beginning with the one that answered last. Not for use by several threads at once."""
+    """Tries `addresses` in turn, beginning with the one that answered last. May be used by several threads at once."""
 
     def __init__(
-        self, addresses: Sequence[str], patience_s: float = 30.0, connect: Callable[[str], httpx.Client] | None = None
+        self,
+        addresses: Sequence[str],
+        patience_s: float = 30.0,
+        connect: Callable[[str], httpx.Client] | None = None,
+        on_silence: Callable[[str], None] | None = None,
+        on_version: Callable[[str], None] | None = None,
     ) -> None:
         assert addresses, "no address"
         self._clients = {address: (connect or _open)(address) for address in addresses}
-        self._order = list(addresses)
+        self._order = list(self._clients)
         self._patience_s, self._connected = patience_s, False
+        self._on_silence, self._on_version = on_silence, on_version
 
     def request(
         self,
@@ -56,20 +66,42 @@ class Transport:
         *,
         json: Any = None,
         params: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
         patience_s: float | None = None,
+        wait_s: float = 0,
     ) -> httpx.Response:
-        """Every POST carries an Idempotency-Key, so that all requests can be repeated."""
-        headers = {"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {}
+        """Every POST carries an Idempotency-Key, so that all requests can be repeated. wait_s: how long the server was asked
+        to wait with its answer."""
+        headers = {**(headers or {}), **({"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {})}
         began_s = time.monotonic()
-        while True:
-            try:
-                return self._once(method, path, json=json, params=params, headers=headers)
-            except Temporary as error:
-                limit_s = (self._patience_s if patience_s is None else patience_s) if self._connected else FIRST_PATIENCE_S
-                pause_s = min(error.retry_s, 5.0) * random.uniform(1.0, 1.3)  # many clients: not all at once
-                if time.monotonic() + pause_s > began_s + limit_s:
-                    raise
-                time.sleep(pause_s)
+        with self._uneasy_after(SILENCE_S + wait_s) as told:
+            while True:
+                try:
+                    return self._once(method, path, json=json, params=params, headers=headers)
+                except Temporary as error:
+                    told.append(error.message)
+                    patience = self._patience_s if patience_s is None else patience_s
+                    limit_s = patience if self._connected else FIRST_PATIENCE_S
+                    pause_s = min(error.retry_s, 5.0) * random.uniform(1.0, 1.3)  # many clients: not all at once
+                    if time.monotonic() + pause_s > began_s + limit_s:
+                        raise
+                    time.sleep(pause_s)
+
+    @contextlib.contextmanager
+    def _uneasy_after(self, delay_s: float) -> Iterator[list[str]]:
+        """What is put into the list are reasons; the last one is told."""
+        told = [f"no answer for {delay_s:g} s"]
+        tell = self._on_silence
+        if tell is None:
+            yield told
+            return
+        timer = threading.Timer(delay_s, lambda: tell(told[-1]))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield told
+        finally:
+            timer.cancel()
 
     def upload(self, path: str, content: Iterator[bytes], size: int) -> None:
         """Not repeated here: the content is used up. Raises Temporary; the caller looks what has become of it."""
@@ -81,21 +113,31 @@ class Transport:
         for address in list(self._order):
             try:
                 response = self._clients[address].request(method, path, **arguments)
+            except UnicodeEncodeError:
+                raise Invalid("there is text in it that is not valid Unicode") from None
             except httpx.TransportError as error:
-                tried[address] = str(error) or type(error).__name__
+                tried[address] = reason_of(error, address)
                 if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
                     continue
                 self._connected = True
                 if "content" in arguments:
                     break  # the body is used up in part
                 continue
-            self._order.remove(address)
-            self._order.insert(0, address)
-            self._connected = True
+            if SIGN not in response.headers:
+                tried[address] = f"what answers there is no ucloud API: {response.status_code} {response.reason_phrase}".strip()
+                continue
+            self._answered(address, response)
             if response.status_code >= 400:
                 raise error_of(response)
             return response
         raise Unreachable("the API does not answer", RETRY_S, tried)
+
+    def _answered(self, address: str, response: httpx.Response) -> None:
+        self._order = [address, *(other for other in self._order if other != address)]
+        self._connected = True
+        if self._on_version and (version := response.headers.get("X-Ucloud-Version")):
+            tell, self._on_version = self._on_version, None
+            tell(version)
 
     def close(self) -> None:
         for client in self._clients.values():

@@ -1,7 +1,6 @@
 """The SDK: addresses, retries, errors, waiting, uploading. Its methods themselves are used by the golden transcripts."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ucloud.cli import progress
 from ucloud.client import DEFAULT_ADDRESSES, Client, ConfigError, TimedOut, Unreachable, addresses
 from ucloud.client.transport import Transport, error_of
 
-Answer = Callable[[httpx.Request], httpx.Response]
+SIGNED = {"X-Request-Id": "r1"}
 
 
 class Servers:
@@ -45,11 +44,11 @@ class Servers:
 
 
 def ok(body: Any) -> httpx.Response:
-    return httpx.Response(200, json=body)
+    return httpx.Response(200, json=body, headers=SIGNED)
 
 
 def refusal(status: int, code: str, retry_after: str = "") -> httpx.Response:
-    headers = {"Retry-After": retry_after} if retry_after else {}
+    headers = SIGNED | ({"Retry-After": retry_after} if retry_after else {})
     body = {"error": {"code": code, "message": "why", "details": {"name": "taken"}}, "request_id": "r1"}
     return httpx.Response(status, json=body, headers=headers)
 

@@ -1,0 +1,32 @@
+"""Hosts, by the SDK."""
+
+from collections.abc import Iterator, Mapping
+
+from ucloud.client.calls import Calls, Json, given, part
+from ucloud.client.vm import merged
+
+
+class Hosts(Calls):
+    def create_host(self, name: str, cpus: int | None = None, memory_mib: int | None = None) -> Json:
+        """cpus, memory_mib: at most so much of it is used for VMs."""
+        host: Json = part(self._post("/v1/hosts", {"name": name} | given({"cpus": cpus, "memory_mib": memory_mib})), "host")
+        return host
+
+    def hosts(self, name: str | None = None) -> Iterator[Json]:
+        return self._all("hosts", {"name": name})
+
+    def host(self, host: str) -> Json:
+        return self._thing("host", host)
+
+    def set_host(
+        self,
+        host: str,
+        enabled: bool | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        cpus: int | None = None,
+        memory_mib: int | None = None,
+    ) -> Json:
+        """The host, changed. labels are added to those that it has; one whose value is None is removed. cpus, memory_mib: the
+        agreed capacity, 0 for all it has."""
+        changes = given({"enabled": enabled, "cpus": cpus, "memory_mib": memory_mib})
+        return self._change("host", host, lambda now: changes | merged(now["labels"], labels))

@@ -1,0 +1,82 @@
+"""VMs, by the SDK."""
+
+from collections.abc import Iterator, Mapping
+
+from ucloud.client.calls import Calls, Json, given, part, path_of
+
+LOG_PATIENCE_S = 4.0  # the log is on one host; if that is away, waiting long is no use
+
+
+class Vms(Calls):
+    def create_vm(
+        self,
+        name: str,
+        image: str,
+        cpus: int | None = None,
+        memory_mib: int | None = None,
+        disk_mib: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        host: str | None = None,
+        spread: str | None = None,
+    ) -> tuple[Json, Json]:
+        """The VM and the action to wait for. What is not given is the server's default.
+
+        host: where it must run: a host, or a label (rack=r1). spread: a group whose VMs never share a host (web), or hosts
+        with the same value of a label (web@rack). Raises Invalid, Conflict (the name is taken), NoCapacity.
+        """
+        wishes: Json = {"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "labels": dict(labels or {}) or None}
+        wishes |= {"host": host, "spread": spread}
+        answer = self._post("/v1/vms", {"name": name, "image": image} | given(wishes))
+        return part(answer, "vm"), part(answer, "action")
+
+    def vms(self, name: str | None = None, label: str | None = None) -> Iterator[Json]:
+        """Oldest first, of a moment ago. label: KEY or KEY=VALUE."""
+        return self._all("vms", {"name": name, "label": label})
+
+    def vm(self, vm: str) -> Json:
+        """By id or name, never older than an answered change. Raises NotFound."""
+        return self._thing("vm", vm)
+
+    def set_vm(
+        self,
+        vm: str,
+        name: str | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        delete_protection: bool | None = None,
+    ) -> Json:
+        """The VM, changed. labels are added to those that it has; one whose value is None is removed. Nobody else's change
+        gets lost. Raises NotFound, Invalid, Conflict (the name is taken)."""
+        changes = given({"name": name, "delete_protection": delete_protection})
+        return self._change("vm", vm, lambda now: changes | merged(now["labels"], labels))
+
+    def delete_vm(self, vm: str) -> Json:
+        """The action to wait for. Raises NotFound; Conflict if it is protected."""
+        return self._delete("vm", vm)
+
+    def start_vm(self, vm: str) -> Json:
+        return self._act(vm, "start")
+
+    def stop_vm(self, vm: str, force: bool = False) -> Json:
+        """force: the power is cut; the guest is not asked to shut down first."""
+        return self._act(vm, "stop", {"force": True} if force else {})
+
+    def reboot_vm(self, vm: str) -> Json:
+        return self._act(vm, "reboot")
+
+    def reset_vm(self, vm: str) -> Json:
+        """The power is cut, and comes back."""
+        return self._act(vm, "reset")
+
+    def vm_log(self, vm: str) -> tuple[bytes, bool]:
+        """What the guest wrote to its serial line, and whether older parts of it are gone."""
+        response = self._transport.request("GET", f"{path_of('vm', vm)}/log", patience_s=LOG_PATIENCE_S)
+        return response.content, response.headers.get("X-Log-Truncated") == "true"
+
+    def _act(self, vm: str, verb: str, body: Json | None = None) -> Json:
+        action: Json = part(self._post(f"{self._path_by_id('vm', vm)}/actions/{verb}", body or {}), "action")
+        return action
+
+
+def merged(labels: Mapping[str, str], changes: Mapping[str, str | None] | None) -> Json:
+    """The field `labels` of a PATCH; nothing where nothing is to be changed."""
+    return {} if changes is None else {"labels": given({**labels, **changes})}
