@@ -34,6 +34,7 @@ class Vm(Record, frozen=True, kw_only=True):
     host: str = ""
     spread: str = ""
     labels: dict[str, str] = {}
+    delete_protection: bool = False
     created: str
     deleted_at: str = ""
 
@@ -45,7 +46,8 @@ class Vm(Record, frozen=True, kw_only=True):
 class Placement(Record, frozen=True, kw_only=True):
     """Which host owns the VM (`""`: none yet, `reason` says why). Written by the scheduler, only when it changes.
 
-    epoch rises with every owner; whatever a host makes for a VM carries it.
+    epoch rises with every owner; whatever a host makes for a VM carries it. waits_for: why the host is not told yet what is
+    wanted now, "" when it is; waits_since: since when that is so.
     """
 
     prefix: ClassVar[str] = "placement/"
@@ -54,6 +56,8 @@ class Placement(Record, frozen=True, kw_only=True):
     epoch: int
     since: str
     reason: str
+    waits_for: str = ""
+    waits_since: str = ""
 
     @property
     def key(self) -> str:

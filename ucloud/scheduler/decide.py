@@ -3,12 +3,18 @@
 Called by the scheduler's loop in the control daemon (`ucloud.loop.Decider`), which commits what it decides.
 """
 
+import functools
+from collections.abc import Callable
+
+import msgspec
+
 from ucloud.base.clock import timestamp
 from ucloud.model import keys
 from ucloud.model.decision import Decision, Requirement, absent, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.image import Pool
-from ucloud.model.record import Fact
+from ucloud.model.record import Fact, Record
+from ucloud.model.size import Size
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm, Want
 from ucloud.scheduler.hosts import Hosts, Policy, Room
 
@@ -18,6 +24,7 @@ SHALL: dict[Want, str] = {"running": "run it", "stopped": "stop it", "absent": "
 def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decision]:  # noqa: B008 (it is frozen)
     """No host is ever over its memory, and every wanted VM is placed as soon as a living host has room for it."""
     placements = facts.all(Placement)
+    hosts = functools.cache(lambda: Hosts(facts, policy))  # dear: only for a pass that needs it
     unreadable = {key.rsplit("/", 1)[-1] for key in facts.bad}  # VMs of which we don't know everything
     waiting: list[tuple[Fact[Vm], Fact[Placement] | None]] = []
     decisions: list[Decision] = []
@@ -26,15 +33,13 @@ def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decisi
         if vm.record.id in unreadable:
             continue
         if placement and placement.record.host:
-            decisions += follow(facts, vm, placement)
+            decisions += follow(facts, hosts, vm, placement, now_s)
         elif vm.record.deleted_at:
             decisions.append(forget(vm, placement))
         else:
             waiting.append((vm, placement))
-    if waiting:
-        hosts = Hosts(facts, policy)
-        for vm, placement in waiting:
-            decisions += place(facts, hosts, vm, placement, now_s)
+    for vm, placement in waiting:
+        decisions += place(facts, hosts(), vm, placement, now_s)
     return decisions
 
 
@@ -76,8 +81,9 @@ def why(vm: Vm, room: Room) -> str:
     return f"placed on {room.host.name}: of the hosts with room{condition} it had the most free memory"
 
 
-def follow(facts: Facts, vm: Fact[Vm], placement: Fact[Placement]) -> list[Decision]:
-    """Keep what the host is told in step with what is wanted; when a deleted VM has left no trace, forget it."""
+def follow(facts: Facts, hosts: Callable[[], Hosts], vm: Fact[Vm], placement: Fact[Placement], now_s: float) -> list[Decision]:
+    """Keep what the host is told in step with what is wanted, once it has room for it; when a deleted VM has left no trace,
+    forget it."""
     host = placement.record.host
     manifest = facts.get(Manifest, Manifest.at(host, vm.record.id))
     if manifest and manifest.record.want == "absent" and not facts.get(Status, Status.at(host, "vm", vm.record.id)):
@@ -85,10 +91,36 @@ def follow(facts: Facts, vm: Fact[Vm], placement: Fact[Placement]) -> list[Decis
     pool = facts.get(Pool, Pool.at(vm.record.pool))
     if pool is None or (manifest and is_current(manifest.record, vm, placement.record, pool)):
         return []
-    wanted = manifest_for(vm, placement.record, pool)
-    rests_on = (unchanged(manifest) if manifest else absent(wanted.key), unchanged(vm), unchanged(placement))
+    wanted, has = manifest_for(vm, placement.record, pool), size_of(manifest.record) if manifest else Size(0, 0)
+    rests_on: list[Requirement] = [unchanged(manifest) if manifest else absent(wanted.key), unchanged(vm), unchanged(placement)]
+    if wanted.want == "absent":  # needs no room, and until it is gone it keeps what it has
+        wanted = msgspec.structs.replace(wanted, cpus=has.cpus, memory_mib=has.memory_mib)
+    more = Size(max(0, wanted.cpus - has.cpus), max(0, wanted.memory_mib - has.memory_mib))
+    if any(more):
+        if lack := hosts().lack(host, wanted.cpus, more):
+            return wait(vm, placement, lack, now_s)
+        rests_on += hosts().grow(host, more)
     reason = f"its host shall {SHALL[wanted.want]}" + (f", boot {wanted.boots}" if wanted.want == "running" else "")
-    return [Decision(verb="tell", key=wanted.key, reason=reason, puts=(wanted,), requires=rests_on)]
+    if manifest and size_of(wanted) != has:
+        reason += f"; it has {size_of(wanted)} now"
+    puts: tuple[Record, ...] = (wanted,)
+    if placement.record.waits_for:
+        puts += (msgspec.structs.replace(placement.record, waits_for="", waits_since=""),)
+    return [Decision(verb="tell", key=wanted.key, reason=reason, puts=puts, requires=tuple(rests_on))]
+
+
+def wait(vm: Fact[Vm], placement: Fact[Placement], lack: str, now_s: float) -> list[Decision]:
+    """It keeps the manifest that it has, and the placement says why."""
+    before = placement.record
+    if before.waits_for == lack:
+        return []
+    waits = msgspec.structs.replace(before, waits_for=lack, waits_since=before.waits_since or timestamp(now_s))
+    requires = (unchanged(vm), unchanged(placement))
+    return [Decision(verb="wait", key=vm.key, reason=lack, puts=(waits,), requires=requires)]
+
+
+def size_of(manifest: Manifest) -> Size:
+    return Size(manifest.cpus, manifest.memory_mib)
 
 
 def forget(vm: Fact[Vm], placement: Fact[Placement] | None, manifest: Fact[Manifest] | None = None) -> Decision:

@@ -1,4 +1,5 @@
-"""Where a VM fits: filters, in plain words, and of the hosts that pass them the one with the most free memory.
+"""Where a VM fits: filters, in plain words, and of the hosts that pass them the one with the most free memory. Whether one
+that is to grow still fits where it is.
 
 Pure; used by `ucloud.scheduler.decide` for one pass.
 """
@@ -13,6 +14,7 @@ from ucloud.model.decision import NotNewer, Requirement, absent, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.record import Fact
+from ucloud.model.size import Size
 from ucloud.model.vm import Manifest, Placement, Vm
 
 MAX_MATES = 48  # beyond, one comparison of all placements: rarer than one comparison each, but dearer for etcd
@@ -25,9 +27,10 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Room(msgspec.Struct):
-    """What is left of a living, enabled host, and the facts that say so."""
+    """What is left of a host, and the facts that say so. is_open: it is alive and enabled, and takes new VMs."""
 
     host: Host
+    is_open: bool
     cpus: int
     cpus_left: float
     memory_left_mib: int
@@ -35,13 +38,17 @@ class Room(msgspec.Struct):
 
 
 class Hosts:
-    """The rooms, the one with the most free memory first (of equals the lowest id). Ordered by a heap: a placement changes
-    one room, and a thousand hosts need not be looked at again for it."""
+    """The open rooms, the one with the most free memory first (of equals the lowest id). Ordered by a heap: a placement
+    changes one room, and a thousand hosts need not be looked at again for it."""
 
     def __init__(self, facts: Facts, policy: Policy) -> None:
-        self.rooms = {room.host.id: room for room in rooms(facts, policy)}
+        self._all = {room.host.id: room for room in rooms(facts, policy)}
+        self.rooms = {id: room for id, room in self._all.items() if room.is_open}
         self._facts = facts
         self._spread = Spread(facts)
+        self._order()
+
+    def _order(self) -> None:
         self._heap = [(-room.memory_left_mib, room.host.id) for room in self.rooms.values()]
         heapq.heapify(self._heap)
 
@@ -65,6 +72,30 @@ class Hosts:
             heapq.heappush(self._heap, (-found.memory_left_mib, found.host.id))
             self._spread.add(vm, found.host)
         return found
+
+    def lack(self, id: str, cpus: int, more: Size) -> str:
+        """Why a VM that this host has, and that shall have `cpus` cores, cannot get `more`, in words; "" if it can. A host
+        that is disabled or dead takes no new VMs; those that it has may grow."""
+        room = self._all.get(id)
+        if room is None:
+            host = self._facts.get(Host, Host.at(id))
+            return f"{host.record.name if host else id} has not said what it has, or something about it cannot be read"
+        name, cpus_left, memory_left_mib = room.host.name, max(0, int(room.cpus_left)), max(0, room.memory_left_mib)
+        if more.memory_mib > memory_left_mib:
+            return f"{name} has {memory_left_mib} MiB free, {more.memory_mib} MiB more are needed"
+        if more.cpus and cpus > room.cpus:
+            return f"{name} has {room.cpus} cores, {cpus} are needed"
+        if more.cpus > cpus_left:
+            return f"{name} can promise {cpus_left} more cores, {more.cpus} are needed"
+        return ""
+
+    def grow(self, id: str, more: Size) -> tuple[Requirement, ...]:
+        """Take `more` of a host that does not lack it, for a VM that it has; what that rests on."""
+        room = self._all[id]
+        room.cpus_left -= more.cpus
+        room.memory_left_mib -= more.memory_mib
+        self._order()
+        return room.facts
 
     def rests_on(self, vm: Vm) -> tuple[Requirement, ...]:
         """What a placement of this VM rests on besides the facts of the room."""
@@ -168,7 +199,7 @@ def place_of(vm: Vm, host: Host) -> str:
 
 
 def rooms(facts: Facts, policy: Policy) -> list[Room]:
-    """Of every host that is alive and enabled and of whose manifests all can be read. The smaller of agreed and reported
+    """Of every host that has said what it has and of whose manifests all can be read. The smaller of agreed and reported
     capacity counts."""
     doubtful = {key.split("/")[1] for key in facts.bad if key.startswith(Manifest.prefix)}
     used: dict[str, tuple[int, int]] = {}
@@ -180,13 +211,13 @@ def rooms(facts: Facts, policy: Policy) -> list[Room]:
     for host in facts.all(Host).values():
         id = host.record.id
         alive, inventory = facts.get(Alive, Alive.at(id)), facts.get(Inventory, Inventory.at(id, "inventory"))
-        if not (host.record.enabled and alive and inventory) or id in doubtful:
+        if not inventory or id in doubtful:
             continue
         cpus, memory_mib = host.record.capacity(inventory.record)
         cpus_used, memory_used_mib = used.get(id, (0, 0))
         manifests = keys.manifests(id)
-        nothing_else_came = NotNewer(manifests, facts.seen(manifests))
-        rests_on = (unchanged(host), unchanged(alive), unchanged(inventory), nothing_else_came)
+        lives = (unchanged(alive),) if alive else ()
+        rests_on = (unchanged(host), *lives, unchanged(inventory), NotNewer(manifests, facts.seen(manifests)))
         left = (cpus * policy.cpu_overcommit - cpus_used, memory_mib - memory_used_mib)
-        found.append(Room(host.record, cpus, *left, rests_on))
+        found.append(Room(host.record, host.record.enabled and alive is not None, cpus, *left, rests_on))
     return found
