@@ -19,6 +19,7 @@ from tests.contract.etcd_cluster import EtcdCluster, free_ports
 from ucloud.base import config
 from ucloud.base.clock import SystemClock, timestamp
 from ucloud.client import Client
+from ucloud.daemon import drivers
 from ucloud.model.image import Pool
 from ucloud.model.record import encode
 from ucloud.store.etcd import EtcdStore
@@ -125,6 +126,7 @@ class PlainCloud:
         with self.client() as client, self.store() as store:
             wait_for(client.is_ready, "the API", pause_s=0.2)
             pool = Pool(name="local", kind=self._pool, path=str(self.pool_dir), created=timestamp(SystemClock().now_s()))
+            drivers.pool(pool).prepare()
             store.commit({pool.key: encode(pool)})
             for number in range(1, self._counts["host"] + 1):
                 self.host_ids[f"host-{number}"] = client.create_host(f"h{number}")["id"]

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from ucloud.base.errors import Invalid, NoCapacity, Temporary
-from ucloud.driver.pool.contract import Examined, Pool
+from ucloud.base.errors import Conflict, Invalid, NoCapacity, Temporary
+from ucloud.driver.pool.contract import Examined, Pool, Progress
 from ucloud.driver.pool.directory import DirectoryPool
 from ucloud.driver.pool.fake import FakePool
 from ucloud.driver.pool.hollow import HollowPool
 
 IMAGE = "image-01kd2g5x8p6q0v3n9r7t4w1y2z"
+CLONE = "image-01kd2g5x8p6q0v3n9r7t4w1y30"
 VM = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z"
 HOSTILE = ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\0b", "a\n", "json:{}", "-o", "ä", "x" * 300, "A"]
 RAW = bytes(510) + b"\x55\xaa" + bytes(3 * 1024 * 1024 - 512)
@@ -31,12 +32,17 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Pool:
     if request.param == "fake":
         return FakePool()
     kind = HollowPool if request.param == "hollow" else DirectoryPool
-    return kind("local", str(tmp_path / "pool"))
+    return prepared(kind("local", tmp_path / "pool"))
+
+
+def prepared(pool: DirectoryPool) -> DirectoryPool:
+    pool.prepare()
+    return pool
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> DirectoryPool:
-    return DirectoryPool("local", str(tmp_path / "pool"))
+    return prepared(DirectoryPool("local", tmp_path / "pool"))
 
 
 @pytest.fixture
@@ -65,7 +71,8 @@ def changed(content: bytes, at: int, layout: str, value: int) -> bytes:
 
 
 def files(root: Path) -> set[str]:
-    return {str(file.relative_to(root)) for file in root.rglob("*") if not file.is_dir()}
+    """But for the one that says that it is a pool."""
+    return {str(file.relative_to(root)) for file in root.rglob("*") if not file.is_dir()} - {"ucloud-pool"}
 
 
 def test_life_of_an_image_and_its_disks(pool: Pool, make: Callable[..., bytes]) -> None:
@@ -91,9 +98,7 @@ def test_raw_disk_is_accepted_and_says_so_again(pool: Pool) -> None:
     assert [pool.publish(IMAGE, 100) for _ in range(2)] == [Examined("raw", 3)] * 2
 
 
-@pytest.mark.parametrize(
-    ("size", "checksum", "field"), [(-1, 0, "bytes"), (1, 0, "bytes"), (0, 1, "sha256")], ids=["long", "cut off", "wrong sum"]
-)
+@pytest.mark.parametrize(("size", "checksum", "field"), [(-1, 0, "bytes"), (0, 1, "sha256")], ids=["long", "wrong sum"])
 def test_wrong_upload_is_refused_and_leaves_nothing(pool: Pool, size: int, checksum: int, field: str) -> None:
     with pytest.raises(Invalid) as refused:
         pool.receive(IMAGE, [RAW], len(RAW) + size, sha256(RAW + b"x" * checksum))
@@ -103,13 +108,67 @@ def test_wrong_upload_is_refused_and_leaves_nothing(pool: Pool, size: int, check
         pool.publish(IMAGE, 100)
 
 
-def test_upload_that_breaks_off_leaves_nothing(pool: Pool) -> None:
+@pytest.mark.parametrize("how", ["cut short", "reset"])
+def test_upload_that_breaks_off_is_gone_on_with(pool: Pool, how: str) -> None:
     def chunks() -> Iterator[bytes]:
         yield RAW[:1000]
-        raise ConnectionResetError("the client is gone")
+        if how == "reset":
+            raise ConnectionResetError("the client is gone")
 
-    with pytest.raises((ConnectionResetError, Temporary)):
+    assert pool.progress(IMAGE) == Progress()
+    with pytest.raises((ConnectionResetError, Temporary) if how == "reset" else Invalid):
         pool.receive(IMAGE, chunks(), len(RAW), sha256(RAW))
+    assert pool.progress(IMAGE).received_bytes == 1000
+    with pytest.raises(Temporary):
+        pool.publish(IMAGE, 100)
+    with pytest.raises(Conflict) as refused:
+        pool.receive(IMAGE, [RAW[1001:]], len(RAW), sha256(RAW), start=1001)
+    assert refused.value.details == {"received_bytes": 1000}
+    pool.receive(IMAGE, [RAW[600:]], len(RAW), sha256(RAW), start=600)
+    assert pool.progress(IMAGE).received_bytes == len(RAW)
+    assert pool.publish(IMAGE, 100) == Examined("raw", 3)
+
+
+def test_upload_may_begin_anew_and_be_repeated(pool: Pool) -> None:
+    with pytest.raises(Invalid):
+        pool.receive(IMAGE, [b"x" * 1000], len(RAW), sha256(RAW))
+    for _ in range(2):
+        receive(pool, RAW)
+    assert pool.publish(IMAGE, 100) == Examined("raw", 3)
+
+
+def test_what_went_on_wrongly_leaves_nothing(pool: Pool) -> None:
+    with pytest.raises(Invalid):
+        pool.receive(IMAGE, [b"x" * 1000], len(RAW), sha256(RAW))
+    with pytest.raises(Invalid) as refused:
+        pool.receive(IMAGE, [RAW[1000:]], len(RAW), sha256(RAW), start=1000)
+    assert "sha256" in refused.value.details
+    assert not pool.images()
+
+
+def test_half_an_upload_can_be_removed(pool: Pool) -> None:
+    with pytest.raises(Invalid):
+        pool.receive(IMAGE, [RAW[:1000]], len(RAW), sha256(RAW))
+    assert pool.images() == {IMAGE}
+    pool.remove_image(IMAGE)
+    assert not pool.images()
+    assert pool.progress(IMAGE) == Progress()
+
+
+def test_clone_of_an_image_needs_it_no_more(pool: Pool, make: Callable[..., bytes]) -> None:
+    with pytest.raises(Temporary):
+        pool.clone_image(IMAGE, CLONE)
+    receive(pool, make("qcow2"))
+    with pytest.raises(Temporary):
+        pool.clone_image(IMAGE, CLONE)
+    pool.publish(IMAGE, 8)
+    assert [pool.clone_image(IMAGE, CLONE) for _ in range(2)] == [Examined("qcow2", 8)] * 2
+    assert pool.images() == {IMAGE, CLONE}
+    pool.remove_image(IMAGE)
+    pool.add_disk(VM, "root", CLONE, 20)
+    assert pool.clone_image(CLONE, IMAGE) == Examined("qcow2", 8)
+    for image in (IMAGE, CLONE):
+        pool.remove_image(image)
     assert not pool.images()
 
 
@@ -163,6 +222,9 @@ def test_hostile_ids_are_refused(pool: Pool, hostile: str) -> None:
     calls: list[Callable[[], object]] = [
         lambda: pool.receive(hostile, [b""], 0, sha256(b"")),
         lambda: pool.publish(hostile, 1),
+        lambda: pool.progress(hostile),
+        lambda: pool.clone_image(hostile, CLONE),
+        lambda: pool.clone_image(IMAGE, hostile),
         lambda: pool.remove_image(hostile),
         lambda: pool.add_disk(hostile, "root", IMAGE, 1),
         lambda: pool.add_disk(VM, hostile, IMAGE, 1),
@@ -250,7 +312,7 @@ def test_full_disk_refuses_and_keeps_nothing(tmp_path: Path, make: Callable[...,
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", small], check=True)
     try:
-        full = DirectoryPool("small", str(small))
+        full = prepared(DirectoryPool("small", small))
         with pytest.raises(NoCapacity):
             receive(full, RAW)
         assert not files(small)
@@ -266,18 +328,86 @@ def test_full_disk_refuses_and_keeps_nothing(tmp_path: Path, make: Callable[...,
         subprocess.run(["umount", small], check=True)
 
 
-def test_full_disk_leaves_no_room_for_a_raw_image(tmp_path: Path) -> None:
+def test_raw_image_waits_for_room(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "none", small], check=True)
     try:
-        full = DirectoryPool("small", str(small))
+        full = prepared(DirectoryPool("small", small))
         receive(full, RAW[:512] + os.urandom(len(RAW) - 512))
-        with pytest.raises(NoCapacity):
-            full.publish(IMAGE, 8)
-        assert not [name for name in files(small) if name.startswith("images/") and not name.endswith(".json")]
+        for _ in range(2):
+            with pytest.raises(NoCapacity, match="pool small is full: 3 MiB are needed, 1 MiB are free"):
+                full.publish(IMAGE, 8)
+            assert not [name for name in files(small) if name.startswith("images/") and not name.endswith(".json")]
+        subprocess.run(["mount", "-o", "remount,size=9m", small], check=True)
+        assert full.publish(IMAGE, 8) == Examined("raw", 3)
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_upload_for_which_there_is_no_room_is_refused_at_once(directory: DirectoryPool) -> None:
+    with pytest.raises(NoCapacity, match="1048576 MiB are needed"):
+        directory.receive(IMAGE, iter([]), 1 << 40, "0" * 64)
+    assert not directory.images()
+
+
+def test_pool_that_is_not_mounted_is_not_taken_for_an_empty_one(directory: DirectoryPool, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "pool", tmp_path / "elsewhere"
+    receive(directory, RAW)
+    root.rename(elsewhere)
+    calls: list[Callable[[], object]] = [
+        directory.images,
+        directory.disks,
+        lambda: directory.publish(IMAGE, 8),
+        lambda: directory.remove_image(IMAGE),
+        lambda: directory.progress(IMAGE),
+        lambda: directory.clone_image(IMAGE, CLONE),
+        lambda: directory.add_disk(VM, "root", IMAGE, 8),
+        lambda: directory.remove_disk(VM, "root"),
+        lambda: receive(directory, RAW),
+        lambda: DirectoryPool("local", root).images(),
+    ]
+    for mount_point in (False, True):
+        if mount_point:
+            root.mkdir()
+        for call in calls:
+            with pytest.raises(Temporary, match="is it mounted"):
+                call()
+    assert not files(root)
+    prepared(DirectoryPool("other", elsewhere / "other"))
+    with pytest.raises(Temporary, match="the pool other is mounted there"):
+        DirectoryPool("local", elsewhere / "other").images()
+    root.rmdir()
+    elsewhere.rename(root)
+    assert directory.publish(IMAGE, 8) == Examined("raw", 3)
+
+
+def test_only_an_empty_directory_becomes_a_pool(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(Invalid) as refused:
+            DirectoryPool("local", path).prepare()
+        assert list(refused.value.details) == ["path"]
+    pool = DirectoryPool("local", tmp_path / "a" / "b")
+    for _ in range(2):
+        pool.prepare()
+    assert not pool.images()
+
+
+def test_one_upload_at_a_time(directory: DirectoryPool) -> None:
+    tried = False
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal tried
+        yield RAW[:1000]
+        with pytest.raises(Temporary, match="somebody else is uploading it"):
+            receive(directory, RAW)
+        tried = True
+        yield RAW[1000:]
+
+    directory.receive(IMAGE, chunks(), len(RAW), sha256(RAW))
+    assert tried
+    assert directory.publish(IMAGE, 8) == Examined("raw", 3)
 
 
 def test_lost_files_are_said_and_not_made_anew(directory: DirectoryPool, tmp_path: Path) -> None:
@@ -290,9 +420,6 @@ def test_lost_files_are_said_and_not_made_anew(directory: DirectoryPool, tmp_pat
         with pytest.raises(Temporary, match=rf"{lost} is gone"):
             directory.add_disk(VM, "root", IMAGE, 8)
         directory.remove_disk(VM, "root")
-    (root / "disks").rename(tmp_path / "elsewhere")
-    with pytest.raises(Temporary, match="is missing"):
-        directory.remove_disk(VM, "root")
 
 
 def test_killed_upload_leaves_nothing_under_a_final_name(tmp_path: Path) -> None:
@@ -303,7 +430,9 @@ def chunks():
     yield b"x" * 1000000
     print("writing", flush=True)
     sys.stdin.read()
-DirectoryPool("local", sys.argv[1]).receive(sys.argv[2], chunks(), 2000000, "")
+pool = DirectoryPool("local", sys.argv[1])
+pool.prepare()
+pool.receive(sys.argv[2], chunks(), 2000000, "")
 """
     root = tmp_path / "pool"
     python = subprocess.Popen([sys.executable, "-c", script, str(root), IMAGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -312,24 +441,29 @@ DirectoryPool("local", sys.argv[1]).receive(sys.argv[2], chunks(), 2000000, "")
     with python:
         assert python.stdout.readline() == b"writing\n"
         python.kill()
-    (left,) = files(root)
-    assert left.startswith(f"incoming/{IMAGE}.")
-    assert left.endswith(".part")
+    left = f"incoming/{IMAGE}.part"
+    assert files(root) == {left}
 
-    again = DirectoryPool("local", str(root))
-    assert files(root) == {left}, "its writer may live on another host"
+    again = DirectoryPool("local", root)
+    assert files(root) == {left}, "it can be gone on with"
     with pytest.raises(Temporary):
         again.publish(IMAGE, 8)
-    long_ago_s = time.time() - 3700
-    os.utime(root / left, (long_ago_s, long_ago_s))
-    DirectoryPool("local", str(root))
-    assert not files(root)
+    for age_h, there in ((2, {left}), (26, set())):
+        written_s = time.time() - age_h * 3600
+        os.utime(root / left, (written_s, written_s))
+        DirectoryPool("local", root)
+        assert files(root) == there
 
 
 def test_removing_takes_along_what_was_begun(directory: DirectoryPool, tmp_path: Path) -> None:
     root = tmp_path / "pool"
     (root / "disks" / VM).mkdir()
-    for begun in (f"incoming/{IMAGE}.1f.part", f"images/{IMAGE}.json.1f.part", f"disks/{VM}/root.qcow2.1f.part"):
+    for begun in (
+        f"incoming/{IMAGE}.part",
+        f"incoming/{IMAGE}.qcow2.1f.part",
+        f"images/{IMAGE}.json.1f.part",
+        f"disks/{VM}/root.qcow2.1f.part",
+    ):
         (root / begun).write_bytes(b"x")
     directory.remove_image(IMAGE)
     directory.remove_disk(VM, "root")

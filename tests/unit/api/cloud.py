@@ -32,6 +32,9 @@ class FakePool:
     def __init__(self) -> None:
         self.uploads: dict[str, bytes] = {}
 
+    def prepare(self) -> None:
+        pass
+
     def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
         data = b"".join(chunks)
         if len(data) != size:

@@ -19,17 +19,42 @@ class Examined(msgspec.Struct, frozen=True):
     virtual_size_mib: int
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How much of an image is there. received: of its upload; made: of the file it is being converted to. idle_s: since
+    anybody wrote to either of them."""
+
+    received_bytes: int = 0
+    made_bytes: int = 0
+    idle_s: float = 0.0
+
+
 class Pool(Protocol):
+    """A pool that was prepared once and is not there now (its file system is not mounted) is never taken for an empty one:
+    every method then raises Temporary."""
+
     name: str
 
-    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
-        """Keep an upload until it is examined. Raises Invalid when there are more or fewer bytes or the checksum differs
-        (details say which), and NoCapacity when the pool is full; then nothing of it is left."""
+    def prepare(self) -> None:
+        """Make the place ready, when the pool is added. Raises Invalid where something else is there already."""
+
+    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
+        """Keep an upload until it is examined; `chunks` go on at byte `start`.
+
+        What has arrived when `chunks` break off stays, so that one can go on from there. Raises Invalid when there are more or
+        fewer bytes or the checksum differs (details say which), NoCapacity when the pool is full, Conflict when fewer than
+        `start` bytes are there (details: received_bytes), Temporary while somebody else uploads it. Nothing is left of what
+        is wrong or does not fit."""
+
+    def progress(self, image: str) -> Progress:
+        """How far an image is that is not published yet; all zero where nothing of it is there."""
 
     def publish(self, image: str, max_virtual_mib: int) -> Examined:
         """Examine what was received, in confinement, and make it a read-only image that can be cloned. Raises Invalid with
         the reason when it must not be used: backing or external data files, unknown format, too large virtually; NoCapacity
-        when the pool has no room for it."""
+        while the pool has no room for it: what was received stays."""
+
+    def clone_image(self, source: str, image: str) -> Examined:
+        """Make `image` of the published image `source`, which it then needs no more."""
 
     def images(self) -> frozenset[str]:
         """Ids of all images of which anything is there, received or published."""

@@ -1,20 +1,20 @@
 """Images and disks as qcow2 files below one directory of a Linux machine, which several hosts may share.
 
-    incoming/<image>            received, not yet examined; readable by root alone
-    images/<image>.qcow2        published: never written to again; `<image>.json` beside it is what was found out
+    ucloud-pool                 the name of the pool: without this file the file system that holds it is not mounted
+    incoming/<image>            received, not yet examined; readable by root alone. `<image>.part`: on its way (`upload`)
+    images/<image>.qcow2        published: never written to again; `<image>.json` beside it is what was found out.
+                                A clone is another link to the same file
     disks/<vm>/<name>.qcow2     a clone, with its image as backing file; the directory goes with the last disk
     made/<vm>.<name>            that clone was complete once: if it is missing, it was lost, and is not cloned anew in silence
 
 A file is made under a temporary name and gets its final one when it is complete and on disk. One under a temporary name that
-nobody has written to for an hour belongs to a dead process: it is removed when a pool object is made. (If its writer lives
-after all, it fails to find it, says so, and is asked again.) Formats are always told to qemu, never guessed by it.
+nobody has written to for an hour (an upload: for a day) belongs to a dead process: it is removed when a pool object is made.
+(If its writer lives after all, it fails to find it, says so, and is asked again.) Formats are always told to qemu, never
+guessed by it.
 """
 
 import contextlib
-import errno
-import hashlib
 import os
-import secrets
 import shutil
 import stat
 import subprocess
@@ -24,15 +24,16 @@ from pathlib import Path
 
 import msgspec
 
-from ucloud.base.errors import Invalid, NoCapacity, Temporary
-from ucloud.driver.pool import confine, header
-from ucloud.driver.pool.contract import Examined
-from ucloud.driver.pool.rules import check_growth, check_ids, check_upload
+from ucloud.base.errors import Invalid, Temporary
+from ucloud.driver.pool import confine, header, upload
+from ucloud.driver.pool.contract import Examined, Progress
+from ucloud.driver.pool.files import FULL, PART, files_in, is_abandoned, new_file, place, remove, remove_if_empty
+from ucloud.driver.pool.rules import check_growth, check_ids, no_room
 from ucloud.model.guest import GuestDisk
 
-PART = ".part"
+MARKER = "ucloud-pool"
 PART_LIFE_S = 3600.0
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UPLOAD_LIFE_S = 25 * 3600.0  # longer than the image loop waits for it
 EMPTY_DISK_BYTES = 1 << 20  # more than a fresh clone takes
 EXAMINE = confine.Limits(cpu_s=10, wall_s=30, memory_mib=512, write_mib=1)
 
@@ -54,33 +55,55 @@ class DirectoryPool:
     def __init__(self, name: str, path: str | Path, examine: confine.Limits = EXAMINE) -> None:
         self.name = name
         self._examine = examine
-        root = Path(path).absolute()
+        self._root = root = Path(path).absolute()
         self._incoming, self._images, self._disks = root / "incoming", root / "images", root / "disks"
         self._made = root / "made"
-        with self._world():
-            modes = {self._incoming: 0o700, self._images: 0o711, self._disks: 0o711, self._made: 0o700}
-            for directory, mode in modes.items():
-                directory.mkdir(parents=True, exist_ok=True)
-                directory.chmod(mode)  # 0711: a guest's own user opens what it was told the name of, and lists nothing
-            self._sweep()
+        if (root / MARKER).exists():
+            with self._world():
+                self._sweep()
 
-    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
-        check_ids(image)
+    def prepare(self) -> None:
+        marker, modes = self._root / MARKER, {self._incoming: 0o700, self._images: 0o711, self._disks: 0o711, self._made: 0o700}
         try:
-            with new_file(self._incoming / image) as part, part.open("xb") as file:
-                received, digest = 0, hashlib.sha256()
-                for chunk in chunks:
-                    received += len(chunk)
-                    if received > size:
-                        break
-                    digest.update(chunk)
-                    file.write(chunk)
-                check_upload(received, size, digest.hexdigest(), sha256)
-                os.fchmod(file.fileno(), 0o444)
+            self._root.mkdir(parents=True, exist_ok=True)
+            if not marker.exists() and any(self._root.iterdir()):
+                raise Invalid(f"{self._root} is not empty, and no pool", {"path": "is not empty"})
+            for directory, mode in modes.items():
+                directory.mkdir(exist_ok=True)
+                directory.chmod(mode)  # 0711: a guest's own user opens what it was told the name of, and lists nothing
+            if not marker.exists():
+                with new_file(marker) as part:
+                    part.write_text(f"{self.name}\n")
+        except OSError as error:
+            raise Invalid(f"{self._root} cannot be a pool: {error.strerror}", {"path": "cannot be a pool"}) from error
+        with self._world():
+            pass
+
+    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
+        check_ids(image)
+        with self._world():
+            free = shutil.disk_usage(self._incoming).free
+        if free < size - start:
+            raise no_room(self.name, size - start, free)
+        try:
+            upload.receive(self._incoming / image, chunks, size, sha256, start)
         except OSError as error:
             if error.errno in FULL:
-                raise NoCapacity(f"pool {self.name} is full") from error
+                raise no_room(self.name, size - start, shutil.disk_usage(self._incoming).free) from error
             raise self._refusal(error) from error
+
+    def progress(self, image: str) -> Progress:
+        check_ids(image)
+        with self._world():
+            statuses = {file.name: file.lstat() for file in files_in(self._incoming) if file.name.split(".")[0] == image}
+        made = [status for name, status in statuses.items() if name.startswith(f"{image}.qcow2.")]
+        received = [status for name, status in statuses.items() if name in (image, f"{image}{PART}")]
+        written_s = max((status.st_mtime for status in statuses.values()), default=0)
+        return Progress(
+            received_bytes=max((status.st_size for status in received), default=0),
+            made_bytes=max((status.st_blocks * 512 for status in made), default=0),
+            idle_s=max(0.0, time.time() - written_s) if statuses else 0,
+        )
 
     def publish(self, image: str, max_virtual_mib: int) -> Examined:
         check_ids(image)
@@ -90,6 +113,16 @@ class DirectoryPool:
                 raise Temporary(f"nothing of {image} is in pool {self.name}", retry_s=10)
             (self._incoming / image).unlink(missing_ok=True)
             return examined
+
+    def clone_image(self, source: str, image: str) -> Examined:
+        check_ids(source, image)
+        with self._world():
+            try:
+                place(self._note(source), self._note(image))
+                place(self._image(source), self._image(image))
+            except FileNotFoundError:
+                raise Temporary(f"pool {self.name}: the image {self._image(source)} is gone; put it back", retry_s=10) from None
+            return msgspec.json.decode(self._note(image).read_bytes(), type=Examined)
 
     def images(self) -> frozenset[str]:
         with self._world():
@@ -138,8 +171,6 @@ class DirectoryPool:
         check_ids(vm, name)
         disk = self._disk(vm, name)
         with self._world():
-            if not self._disks.is_dir():  # the disk may be there again tomorrow, with what is mounted here
-                raise Temporary(f"pool {self.name} is not there: {self._disks} is missing", retry_s=10)
             remove(disk.parent, disk.name)
             remove_if_empty(disk.parent)
             (self._made / f"{vm}.{name}").unlink(missing_ok=True)
@@ -200,13 +231,14 @@ class DirectoryPool:
         """Raw becomes qcow2, so that one kind of file is published. It may take as long as its size asks for."""
         gib = -(-size // (1024 * header.MIB))
         limits = confine.Limits(cpu_s=60 + 30 * gib, wall_s=120 + 120 * gib, memory_mib=1024, write_mib=64 + 1040 * gib)
+        free = shutil.disk_usage(self._images).free
         with new_file(self._image(image), self._incoming) as part:
             part.touch(0o600)
             os.chown(part, confine.UID, confine.UID)
             command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", confine.FILE, confine.OUTPUT]
             finished = confine.run(command, limits, self._incoming, image, part.name)
             if not finished.ok and shutil.disk_usage(self._images).free < size:
-                raise NoCapacity(f"pool {self.name} is full; make room, and upload the image again")
+                raise no_room(self.name, size, free)
             if not finished.ok:  # whatever is in a raw file, it can be copied
                 raise Temporary(f"pool {self.name} cannot convert {image}: {finished.message}", retry_s=10)
             os.chown(part, 0, 0)
@@ -217,51 +249,29 @@ class DirectoryPool:
         for directory in (self._incoming, self._images, *self._disks.iterdir()):
             for file in files_in(directory, PART):
                 with contextlib.suppress(FileNotFoundError):
-                    if is_abandoned(file):
+                    if is_abandoned(file, UPLOAD_LIFE_S if directory == self._incoming else PART_LIFE_S):
                         file.unlink()
         for directory in self._disks.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if is_abandoned(directory):
+                if is_abandoned(directory, PART_LIFE_S):
                     remove_if_empty(directory)
 
     @contextlib.contextmanager
     def _world(self) -> Iterator[None]:
-        """What the operating system refuses is Temporary."""
+        """What the operating system refuses is Temporary; and that the pool is not there: it may be tomorrow, with what is
+        mounted here."""
+        marker = self._root / MARKER
         try:
+            name = marker.read_text().strip() if marker.exists() else ""
+            if name != self.name:
+                here = f"the pool {name} is mounted there" if name else f"is it mounted? ({marker} is missing)"
+                raise Temporary(f"pool {self.name} is not at {self._root}: {here}", retry_s=10)
             yield
         except OSError as error:
             raise self._refusal(error) from error
 
     def _refusal(self, error: OSError) -> Temporary:
         return Temporary(f"pool {self.name}: {error}", retry_s=10 if error.errno in FULL else 1)
-
-
-@contextlib.contextmanager
-def new_file(final: Path, directory: Path | None = None) -> Iterator[Path]:
-    """A name to make a file under, in `directory` (default: where it will be). When all went well it appears as `final`,
-    complete and on disk; else it is gone."""
-    part = (directory or final.parent) / f"{final.name}.{secrets.token_hex(4)}{PART}"
-    try:
-        yield part
-        sync(part)
-        place(part, final)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def place(file: Path, final: Path) -> None:
-    """Give a complete file its final name too, for good: what stands there already is as good, and may be in use."""
-    with contextlib.suppress(FileExistsError):
-        final.hardlink_to(file)
-    sync(final.parent)
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_head(path: Path) -> tuple[bytes, int]:
@@ -274,33 +284,6 @@ def read_head(path: Path) -> tuple[bytes, int]:
         return os.read(descriptor, header.BYTES), status.st_size
     finally:
         os.close(descriptor)
-
-
-def files_in(directory: Path, suffix: str = "") -> list[Path]:
-    """None in a directory that somebody has removed."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return [file for file in directory.iterdir() if file.name.endswith(suffix)]
-    return []
-
-
-def is_abandoned(file: Path) -> bool:
-    """Nobody has written to it, or into it, for so long that its writer must be dead."""
-    return time.time() - file.lstat().st_mtime > PART_LIFE_S
-
-
-def remove(directory: Path, name: str) -> None:
-    """A file, and what was begun of it under temporary names."""
-    for file in files_in(directory):
-        if file.name == name or (file.name.startswith(f"{name}.") and file.suffix == PART):
-            file.unlink(missing_ok=True)
-
-
-def remove_if_empty(directory: Path) -> None:
-    try:
-        directory.rmdir()
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
-            raise
 
 
 def qemu_img(*arguments: str) -> None:

@@ -10,10 +10,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from ucloud.base.errors import NoCapacity, Temporary
+from ucloud.base.errors import Temporary
 from ucloud.driver.pool import header
-from ucloud.driver.pool.contract import Examined
-from ucloud.driver.pool.rules import check_growth, check_ids, check_upload
+from ucloud.driver.pool.contract import Examined, Progress
+from ucloud.driver.pool.rules import check_growth, check_ids, check_start, check_upload, no_room
 from ucloud.model.guest import GuestDisk
 
 
@@ -22,28 +22,42 @@ class FakePool:
         self.name = name
         self.capacity_bytes = capacity_bytes
         self._lock = threading.Lock()
+        self._arrived: dict[str, bytes] = {}  # image → what has arrived of an upload that is not complete
         self._received: dict[str, tuple[bytes, int]] = {}  # image → its first bytes, its size
         self._published: dict[str, Examined] = {}
         self._disks: dict[tuple[str, str], tuple[str, int]] = {}  # (VM, name) → image, size in MiB
         self._failing_before: Counter[str] = Counter()
         self._failing_after: Counter[str] = Counter()
 
-    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
+    def prepare(self) -> None:
+        pass
+
+    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
         check_ids(image)
         self._fail("receive", self._failing_before)
-        head, received, digest = b"", 0, hashlib.sha256()
+        if size > self.capacity_bytes:
+            raise no_room(self.name, size, self.capacity_bytes)
+        arrived = self._arrived.get(image, b"")
+        check_start(start, len(arrived))
+        content = bytearray(arrived[:start])
         for chunk in chunks:
-            head = (head + chunk)[: header.BYTES] if len(head) < header.BYTES else head
-            received += len(chunk)
-            digest.update(chunk)
-            if received > min(size, self.capacity_bytes):
+            content += chunk
+            self._arrived[image] = bytes(content)
+            if len(content) > size:
                 break
-        if received > self.capacity_bytes:
-            raise NoCapacity(f"pool {self.name} is full")
-        check_upload(received, size, digest.hexdigest(), sha256)
+        if len(content) >= size:
+            self._arrived.pop(image, None)
+        check_upload(len(content), size, hashlib.sha256(content).hexdigest(), sha256)
         with self._lock:
-            self._received[image] = (head, received)
+            self._received[image] = (bytes(content[: header.BYTES]), len(content))
         self._fail("receive", self._failing_after)
+
+    def progress(self, image: str) -> Progress:
+        check_ids(image)
+        self._fail("progress", self._failing_before)
+        with self._lock:
+            _, received = self._received.get(image, (b"", 0))
+        return Progress(received_bytes=received or len(self._arrived.get(image, b"")))
 
     def publish(self, image: str, max_virtual_mib: int) -> Examined:
         check_ids(image)
@@ -58,15 +72,28 @@ class FakePool:
         self._fail("publish", self._failing_after)
         return examined
 
+    def clone_image(self, source: str, image: str) -> Examined:
+        check_ids(source, image)
+        self._fail("clone_image", self._failing_before)
+        with self._lock:
+            if image not in self._published:
+                if source not in self._published:
+                    raise Temporary(f"{source} is not in pool {self.name}")
+                self._published[image] = self._published[source]
+            cloned = self._published[image]
+        self._fail("clone_image", self._failing_after)
+        return cloned
+
     def images(self) -> frozenset[str]:
         self._fail("images", self._failing_before)
         with self._lock:
-            return frozenset(self._received) | frozenset(self._published)
+            return frozenset(self._arrived) | frozenset(self._received) | frozenset(self._published)
 
     def remove_image(self, image: str) -> None:
         check_ids(image)
         self._fail("remove_image", self._failing_before)
         with self._lock:
+            self._arrived.pop(image, None)
             self._received.pop(image, None)
             self._published.pop(image, None)
         self._fail("remove_image", self._failing_after)

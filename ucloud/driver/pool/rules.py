@@ -1,7 +1,9 @@
 """What every pool refuses, in the same words. Called by the drivers of this directory, fake included."""
 
-from ucloud.base.errors import Invalid
+from ucloud.base.errors import Conflict, Invalid, NoCapacity
 from ucloud.base.ids import NAME_PATTERN
+
+MIB = 1024 * 1024
 
 
 def check_ids(*ids: str) -> None:
@@ -18,6 +20,18 @@ def check_upload(received: int, size: int, found: str, sha256: str) -> None:
         raise Invalid(f"the upload has more than the {size} bytes announced", {"bytes": received})
     if found != sha256:
         raise Invalid(f"the upload has the SHA-256 {found}, announced was {sha256}", {"sha256": found})
+
+
+def check_start(start: int, there: int) -> None:
+    if start > there:
+        raise Conflict(f"the upload cannot go on at byte {start}, as {there} bytes are there", {"received_bytes": there})
+
+
+def no_room(pool: str, needed_bytes: int, free_bytes: int) -> NoCapacity:
+    return NoCapacity(
+        f"pool {pool} is full: {-(-needed_bytes // MIB)} MiB are needed, {free_bytes // MIB} MiB are free",
+        {"needed_bytes": needed_bytes, "free_bytes": free_bytes},
+    )
 
 
 def check_growth(size_mib: int, image_mib: int) -> None:
