@@ -126,11 +126,11 @@ class Stage(World):
         except msgspec.DecodeError as error:
             return f"cannot be shown: {error}", ""
         shown = api_vm.show(Fact(key, record, item.mod_revision, unknown), StoreSource(self.store))
-        text = str(shown["phase"]) + (f" on {shown['host']}" if shown["host"] else "")
-        if waiting := shown["waiting_for"]:
-            who, since = waiting["who"], waiting["since"]
+        text = str(shown.phase) + (f" on {shown.host}" if shown.host else "")
+        if waiting := shown.waiting_for:
+            who, since = waiting.who, waiting.since
             is_long = since and abs(parse_timestamp(since) - self.now_s()) > NOW_S
-            text += f"; waits for {waiting['what']} ({who}{f' since {since}' if is_long else ''})"
-        if shown["error"]:
-            text += f"; last error: {shown['error']}"
-        return text, shown["reason"]
+            text += f"; waits for {waiting.what} ({who}{f' since {since}' if is_long else ''})"
+        if shown.error:
+            text += f"; last error: {shown.error}"
+        return text, shown.reason

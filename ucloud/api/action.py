@@ -2,15 +2,17 @@
 the rest: done is what the host's status says it has done at that revision, or what is gone."""
 
 import re
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
+from msgspec import Meta, Struct
 
 from ucloud.api import phase
-from ucloud.api.body import query
+from ucloud.api.describe import describe
+from ucloud.api.fields import Timestamp
 from ucloud.api.records import Outcome, Source, fresh
 from ucloud.api.services import services
-from ucloud.base.errors import Invalid, NotFound
+from ucloud.base.errors import NotFound
 from ucloud.base.ids import is_id
 from ucloud.model.image import Image, ImageState
 from ucloud.model.record import Fact, Record
@@ -19,29 +21,45 @@ from ucloud.store.view import View
 
 routes = Blueprint("action", __name__)
 
-MAX_WAIT_S = 60.0
 PAUSE_S = 0.1
 VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "delete"}, "image": {"upload", "delete"}}
 
 R = TypeVar("R", bound=Record)
+ActionState = Literal["running", "success", "error"]
 
 
 class Progress(NamedTuple):
-    state: str
+    state: ActionState
     progress: str
     error: str | None = None
     started: str | None = None
     finished: str | None = None
 
 
-def show(outcome: Outcome, source: Source) -> dict[str, Any]:
-    seen = look(outcome, source)
-    return {
-        "id": f"{outcome.resource}.{outcome.revision}.{outcome.verb}",
-        "verb": outcome.verb,
-        "resource": outcome.resource,
-        **seen._asdict(),
-    }
+class ActionShown(Struct, frozen=True):
+    """How far a request is. progress: in words. error: the last failure, also of one that is tried again."""
+
+    id: str
+    verb: str
+    resource: str
+    state: ActionState
+    progress: str
+    error: str | None
+    started: Timestamp | None
+    finished: Timestamp | None
+
+
+class ActionAnswer(Struct, frozen=True):
+    action: ActionShown
+
+
+class WaitQuery(Struct, frozen=True):
+    wait: Annotated[float, Meta(ge=0, le=60, description="seconds to wait for its end")] = 0
+
+
+def show(outcome: Outcome, source: Source) -> ActionShown:
+    id = f"{outcome.resource}.{outcome.revision}.{outcome.verb}"
+    return ActionShown(id, outcome.verb, outcome.resource, *look(outcome, source))
 
 
 def look(outcome: Outcome, source: Source) -> Progress:
@@ -113,26 +131,20 @@ def parse(id: str) -> Outcome:
 
 
 @routes.get("/v1/actions/<id>")
-def get_action(id: str) -> Response:
-    wait_s = wait_of(query("wait"))
+@describe("Show an action", query=WaitQuery, answer=ActionAnswer)
+def get_action(id: str, query: WaitQuery) -> ActionAnswer:
+    """It answers after what it is about has gone, too."""
     outcome = parse(id)
     if outcome.revision > services().store.list("host/", limit=1).revision:
         raise NotFound("there is no such action")
     answer = show(outcome, fresh())
-    if answer["state"] == "running" and wait_s:
+    if answer.state == "running" and query.wait:
         with services().waits.take():
-            answer = _wait(outcome, wait_s)
-    return jsonify(action=answer)
+            answer = _wait(outcome, query.wait)
+    return ActionAnswer(answer)
 
 
-def wait_of(parameters: dict[str, str]) -> float:
-    text = parameters.get("wait", "0")
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or float(text) > MAX_WAIT_S:
-        raise Invalid(f"wait: must be seconds from 0 to {MAX_WAIT_S:.0f}", {"wait": "out of range"})
-    return float(text)
-
-
-def _wait(outcome: Outcome, wait_s: float) -> dict[str, Any]:
+def _wait(outcome: Outcome, wait_s: float) -> ActionShown:
     """The view says when to look, the store says what is true."""
     clock, view = services().clock, services().view
     deadline_s = clock.monotonic_s() + wait_s
@@ -143,7 +155,7 @@ def _wait(outcome: Outcome, wait_s: float) -> dict[str, Any]:
 
     while view.wait_until(ended, deadline_s - clock.monotonic_s()):
         answer = show(outcome, fresh())
-        if answer["state"] != "running":
+        if answer.state != "running":
             return answer
         view.pause(PAUSE_S)  # the view is behind the store: let it catch up
     return show(outcome, fresh())

@@ -8,10 +8,11 @@ import logging
 import re
 import secrets
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from ucloud.api import action, health, host, image, internal, pool, vm
+from ucloud.api import action, health, host, image, internal, pool, power, vm
+from ucloud.api.describe import ErrorAnswer, ErrorShown, reply
 from ucloud.api.services import Services
 from ucloud.base.errors import Error, Forbidden, Temporary
 
@@ -28,7 +29,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("ucloud.api", static_folder=None)
     app.extensions["ucloud"] = services
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # as written, which is as documented
+    app.url_map.merge_slashes = False
     app.before_request(_name_request)
     app.before_request(_bound_silence)
     app.after_request(_name_answer)
@@ -37,7 +38,7 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(Exception, _bug)
     health.measure(app, services)
     app.before_request(_refuse_strange_pages)  # counted like every other request
-    for noun in (vm, image, host, pool, action, internal, health):
+    for noun in (vm, power, image, host, pool, action, internal, health):
         app.register_blueprint(noun.routes)
     return app
 
@@ -71,10 +72,7 @@ def _name_answer(response: Response) -> Response:
 
 
 def _envelope(status: int, code: str, message: str, details: dict[str, object]) -> Response:
-    error = {"code": code, "message": message, "details": details}
-    response = jsonify(error=error, request_id=g.request_id)
-    response.status_code = status
-    return response
+    return reply(ErrorAnswer(ErrorShown(code, message, details), g.request_id), status)
 
 
 def _known(error: Error) -> Response:

@@ -1,10 +1,13 @@
 """Is the process alive, can it serve, and figures for Prometheus."""
 
 import time
+from typing import Literal
 
-from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
+from flask import Blueprint, Flask, Response, current_app, g, request
+from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from ucloud.api.describe import describe
 from ucloud.api.services import Services, services
 from ucloud.api.watching import MAX_AGE_S
 from ucloud.base.errors import Temporary
@@ -12,20 +15,27 @@ from ucloud.base.errors import Temporary
 routes = Blueprint("health", __name__)
 
 
+class Health(Struct, frozen=True):
+    status: Literal["ok"] = "ok"
+
+
 @routes.get("/healthz")
-def healthz() -> Response:
-    return jsonify(status="ok")
+@describe("Is the process alive", answer=Health)
+def healthz() -> Health:
+    return Health()
 
 
 @routes.get("/readyz")
-def readyz() -> Response:
+@describe("Can it serve", answer=Health)
+def readyz() -> Health:
     if services().view.age_s > MAX_AGE_S:
         raise Temporary("the view of the store is too old")
     services().store.get("host/")  # raises Temporary where the store does not answer
-    return jsonify(status="ok")
+    return Health()
 
 
 @routes.get("/metrics")
+@describe("Figures for Prometheus", answer="text/plain")
 def metrics() -> Response:
     return Response(generate_latest(current_app.extensions["ucloud.metrics"]), content_type=CONTENT_TYPE_LATEST)
 

@@ -1,42 +1,85 @@
 """/v1/hosts: the machines that carry VMs, how they are and how full they are."""
 
-from typing import Any
+from typing import Annotated, Literal
 
-import msgspec
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ucloud.api import capacity
-from ucloud.api.body import Fields, json_body, query
-from ucloud.api.page import page
+from ucloud.api.body import given
+from ucloud.api.describe import describe, tagged
+from ucloud.api.fields import Id, Labels, Name, Timestamp
+from ucloud.api.page import LabelledQuery, matching, page
+from ucloud.api.patch import patch
 from ucloud.api.records import Source, Wish, commit, commit_new, find, found
 from ucloud.api.services import services
-from ucloud.api.vm import MAX_MEMORY_MIB
 from ucloud.base.errors import Conflict
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import absent, unchanged
+from ucloud.model.decision import absent
 from ucloud.model.host import Alive, Host
 from ucloud.model.record import Fact
 from ucloud.store.view import View
 
 routes = Blueprint("host", __name__)
 
-MAX_CPUS = 65536
+AgreedCpus = Annotated[int, Meta(ge=0, le=65536, description="how many to use at most; 0: all that it has")]
+AgreedMemory = Annotated[int, Meta(ge=0, le=1 << 30, description="how much to use at most; 0: all that it has")]
+
+
+class HostCreate(Struct, frozen=True):
+    name: Name
+    cpus: AgreedCpus = 0
+    memory_mib: AgreedMemory = 0
+
+
+class HostPatch(Struct, frozen=True):
+    name: Name | UnsetType = UNSET
+    enabled: Annotated[bool | UnsetType, Meta(description="whether it gets new VMs")] = UNSET
+    labels: Annotated[Labels | UnsetType, Meta(description="all of them: those that it has are replaced")] = UNSET
+    cpus: AgreedCpus | UnsetType = UNSET
+    memory_mib: AgreedMemory | UnsetType = UNSET
+
+
+class HostShown(Struct, frozen=True, kw_only=True):
+    """A host: what may be used of it, and what is."""
+
+    id: Id
+    name: str
+    state: Literal["up", "degraded", "down", "fenced", "draining", "disabled"]
+    enabled: bool
+    cpus: Annotated[int, Meta(description="0 while it is not known")]
+    memory_mib: int
+    cpus_used: int
+    memory_used_mib: int
+    vms: int
+    hypervisor: str
+    accel: str
+    version: str
+    stray_vms: Annotated[list[str], Meta(description="ids of VMs of which it has traces though it shall not have them")]
+    labels: dict[str, str]
+    created: Timestamp
+
+
+class HostAnswer(Struct, frozen=True):
+    host: HostShown
+
+
+class HostPage(Struct, frozen=True):
+    hosts: list[HostShown]
+    next_cursor: str | None
 
 
 @routes.post("/v1/hosts")
-def create_host() -> tuple[Response, int]:
-    fields = Fields(json_body())
-    name = fields.name()
-    cpus = fields.integer("cpus", 1, MAX_CPUS, default=0)
-    memory_mib = fields.integer("memory_mib", 1, MAX_MEMORY_MIB, default=0)
-    fields.done()
+@describe("Add a host", body=HostCreate, answer=HostAnswer, status=201, errors=(Conflict,))
+def create_host(body: HostCreate) -> HostAnswer:
+    name = body.name
 
     def make(id: str, source: Source) -> Wish:
         unique_name = keys.unique("host", name)
         if source.get(Unique, unique_name):
             raise Conflict(f"there is a host named {name} already", {"name": "taken"})
-        host = Host(id=id, name=name, cpus=cpus, memory_mib=memory_mib, created=services().now())
+        host = Host(id=id, name=name, cpus=body.cpus, memory_mib=body.memory_mib, created=services().now())
         wish = Wish(requires=[absent(host.key)])
         wish.put(host)
         wish.claim(unique_name, id)
@@ -44,76 +87,62 @@ def create_host() -> tuple[Response, int]:
 
     host = found(Host, "host", commit_new("create", "host", make).resource)
     with services().view.reading() as view:
-        return jsonify(host=show(host, view, capacity.Taken())), 201
-
-
-@routes.patch("/v1/hosts/<reference>")
-def change_host(reference: str) -> Response:
-    """What is not named stays; `labels` are replaced as a whole."""
-    query()
-    fields = Fields(json_body())
-    wanted = {
-        "enabled": fields.boolean("enabled", None),
-        "labels": fields.labels(default=None),
-        "cpus": fields.integer("cpus", 0, MAX_CPUS, default=None),
-        "memory_mib": fields.integer("memory_mib", 0, MAX_MEMORY_MIB, default=None),
-    }
-    fields.done()
-    changes = {name: value for name, value in wanted.items() if value is not None}
-    id = find("host", reference)
-
-    def make() -> Wish:
-        host = found(Host, "host", id)
-        changed = msgspec.structs.replace(host.record, **changes)
-        wish = Wish(requires=[unchanged(host)], revision=host.revision)
-        if changed != host.record:
-            wish.put(changed, host.unknown)
-        return wish
-
-    host = found(Host, "host", commit("set", id, make).resource)
-    with services().view.reading() as view:
-        return jsonify(host=show(host, view, capacity.taken(view).get(id, capacity.Taken())))
+        return HostAnswer(show(host, view, capacity.Taken()))
 
 
 @routes.get("/v1/hosts")
-def list_hosts() -> Response:
-    parameters = query("limit", "cursor", "name")
-    name = parameters.get("name")
+@describe("List hosts", query=LabelledQuery, answer=HostPage)
+def list_hosts(query: LabelledQuery) -> HostPage:
     with services().view.reading() as view:
-        facts = [fact for fact in view.all(Host).values() if name in (None, fact.record.name)]
         taken = capacity.taken(view)
-        shown = page("hosts", facts, lambda fact: show(fact, view, taken.get(fact.record.id, capacity.Taken())), parameters)
-        return jsonify(shown)
+
+        def shown(fact: Fact[Host]) -> HostShown:
+            return show(fact, view, taken.get(fact.record.id, capacity.Taken()))
+
+        return HostPage(*page(Host, matching(view.all(Host).values(), query), shown, query))
 
 
 @routes.get("/v1/hosts/<reference>")
+@describe("Show a host", answer=HostAnswer, tagged=True)
 def get_host(reference: str) -> Response:
-    query()
-    host = found(Host, "host", reference)
+    return _answer(found(Host, "host", reference))
+
+
+@routes.patch("/v1/hosts/<reference>")
+@describe("Change a host", body=HostPatch, answer=HostAnswer, tagged=True, if_match=True, errors=(Conflict,))
+def patch_host(reference: str, body: HostPatch) -> Response:
+    """What is not named stays."""
+    id = find("host", reference)
+    outcome = commit("set", id, lambda: patch(found(Host, "host", id), given(body), "host"))
+    return _answer(found(Host, "host", outcome.resource))
+
+
+def _answer(host: Fact[Host]) -> Response:
     with services().view.reading() as view:
-        return jsonify(host=show(host, view, capacity.taken(view).get(host.record.id, capacity.Taken())))
+        taken = capacity.taken(view).get(host.record.id, capacity.Taken())
+        return tagged(HostAnswer(show(host, view, taken)), host)
 
 
-def show(fact: Fact[Host], view: View, taken: capacity.Taken) -> dict[str, Any]:
+def show(fact: Fact[Host], view: View, taken: capacity.Taken) -> HostShown:
     """How it is and how full it is come from the view, what the operator wants of it from `fact`."""
     host = fact.record
     inventory = capacity.inventory_of(view, host.id)
     room = capacity.total(host, inventory) or capacity.Room(0, 0)
     is_up = inventory is not None and view.get(Alive, Alive.at(host.id)) is not None
-    return {
-        "id": host.id,
-        "name": host.name,
-        "state": "down" if not is_up else "up" if host.enabled else "disabled",
-        "enabled": host.enabled,
-        "cpus": room.cpus,
-        "memory_mib": room.memory_mib,
-        "cpus_used": taken.cpus,
-        "memory_used_mib": taken.memory_mib,
-        "vms": taken.vms,
-        "hypervisor": inventory.hypervisor if inventory else "",
-        "accel": inventory.accel if inventory else "",
-        "version": inventory.version if inventory else "",
-        "stray_vms": list(inventory.stray_vms) if inventory else [],
-        "labels": host.labels,
-        "created": host.created,
-    }
+    return HostShown(
+        id=host.id,
+        name=host.name,
+        state="down" if not is_up else "up" if host.enabled else "disabled",
+        enabled=host.enabled,
+        cpus=room.cpus,
+        memory_mib=room.memory_mib,
+        cpus_used=taken.cpus,
+        memory_used_mib=taken.memory_mib,
+        vms=taken.vms,
+        hypervisor=inventory.hypervisor if inventory else "",
+        accel=inventory.accel if inventory else "",
+        version=inventory.version if inventory else "",
+        stray_vms=list(inventory.stray_vms) if inventory else [],
+        labels=host.labels,
+        created=host.created,
+    )

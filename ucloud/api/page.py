@@ -3,25 +3,46 @@
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from msgspec import UNSET, Struct, UnsetType
+
+from ucloud.api.fields import Cursor, LabelFilter, Limit, Reference
 from ucloud.base.errors import Invalid
 from ucloud.model.record import Fact, Record
 
 R = TypeVar("R", bound=Record)
-
-MAX_LIMIT = 1000
-
-
-def limit_of(parameters: dict[str, str], default: int = 100) -> int:
-    text = parameters.get("limit", str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MAX_LIMIT):
-        raise Invalid(f"limit: must be from 1 to {MAX_LIMIT}", {"limit": f"must be from 1 to {MAX_LIMIT}"})
-    return int(text)
+T = TypeVar("T")
 
 
-def page(
-    noun: str, facts: Iterable[Fact[R]], show: Callable[[Fact[R]], dict[str, Any]], parameters: dict[str, str]
-) -> dict[str, Any]:
-    """`facts` sorted by key. Only what is on the page is shown, so that a page costs the same in a large cloud."""
-    limit, after = limit_of(parameters), parameters.get("cursor", "")
+class PageQuery(Struct, frozen=True, kw_only=True):
+    limit: Limit = 100
+    cursor: Cursor = ""
+
+
+class LabelledQuery(PageQuery, frozen=True, kw_only=True):
+    name: Reference | UnsetType = UNSET
+    label: LabelFilter | UnsetType = UNSET
+
+
+def matching(facts: Iterable[Fact[Any]], query: LabelledQuery) -> Iterable[Fact[Any]]:
+    """Those that have that name and that label."""
+    if query.name is not UNSET:
+        facts = (fact for fact in facts if fact.record.name == query.name)
+    if query.label is not UNSET:
+        key, equals, value = query.label.partition("=")
+        facts = (fact for fact in facts if key in fact.record.labels and (not equals or fact.record.labels[key] == value))
+    return facts
+
+
+def page(kind: type[R], facts: Iterable[Fact[R]], show: Callable[[Fact[R]], T], query: PageQuery) -> tuple[list[T], str | None]:
+    """What is on the page, and the cursor of the next one. `facts` sorted by key. Only what is on the page is shown, so that
+    a page costs the same in a large cloud."""
+    after = query.cursor
+    check_cursor(after, kind.prefix)
     rest = [fact for fact in facts if fact.key > after]
-    return {noun: [show(fact) for fact in rest[:limit]], "next_cursor": rest[limit - 1].key if len(rest) > limit else None}
+    return [show(fact) for fact in rest[: query.limit]], rest[query.limit - 1].key if len(rest) > query.limit else None
+
+
+def check_cursor(cursor: str, prefix: str) -> None:
+    """Raises Invalid for one that came from another list."""
+    if cursor and (not cursor.startswith(prefix) or cursor == prefix):
+        raise Invalid("cursor: must be the next_cursor of an earlier answer", {"cursor": "not of this list"})

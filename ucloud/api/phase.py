@@ -1,11 +1,17 @@
 """What state a VM is in, told from its records: phase, reason, what it waits for, and its last error. Pure but for `gather`."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import msgspec
 
 from ucloud.api.records import R, Source
 from ucloud.model.host import Alive, Host
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Placement, Status, Vm
+
+Phase = Literal[
+    "pending", "placing", "starting", "running", "stopping", "stopped", "migrating", "deleting", "failed", "unknown"
+]
 
 
 class Sight(NamedTuple):
@@ -23,14 +29,16 @@ class Sight(NamedTuple):
         return self.placement is not None and self.placement.host != ""
 
 
-class Waiting(NamedTuple):
+class Waiting(msgspec.Struct, frozen=True):
+    """What must happen next, by whom, and since when that is waited for, where it is known."""
+
     what: str
     who: str
     since: str | None
 
 
 class State(NamedTuple):
-    phase: str
+    phase: Phase
     reason: str = ""
     waiting: Waiting | None = None
 

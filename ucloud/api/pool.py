@@ -1,11 +1,13 @@
 """/v1/pools: where images and disks live."""
 
-from typing import Any
+from typing import Annotated
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
+from msgspec import Meta, Struct
 
-from ucloud.api.body import Fields, json_body, query
-from ucloud.api.page import page
+from ucloud.api.describe import describe
+from ucloud.api.fields import Name, Path, Timestamp
+from ucloud.api.page import PageQuery, page
 from ucloud.api.records import Wish, commit, get
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, NotFound
@@ -17,36 +19,57 @@ from ucloud.model.record import Fact
 routes = Blueprint("pool", __name__)
 
 
+class PoolCreate(Struct, frozen=True):
+    name: Name
+    path: Annotated[Path, Meta(description="a directory that each of its hosts has")]
+
+
+class PoolShown(Struct, frozen=True):
+    """A pool: where images and disks live."""
+
+    name: str
+    kind: str
+    path: str
+    created: Timestamp
+
+
+class PoolAnswer(Struct, frozen=True):
+    pool: PoolShown
+
+
+class PoolPage(Struct, frozen=True):
+    pools: list[PoolShown]
+    next_cursor: str | None
+
+
 @routes.post("/v1/pools")
-def create_pool() -> tuple[Response, int]:
-    fields = Fields(json_body())
-    name, path = fields.name(), fields.text("path", max_length=1000)
-    if path and (not path.startswith("/") or ".." in path.split("/")):
-        fields.refuse("path", "must be an absolute path")
-    fields.done()
+@describe("Add a pool", body=PoolCreate, answer=PoolAnswer, status=201, errors=(Conflict,))
+def create_pool(body: PoolCreate) -> PoolAnswer:
+    """Its directory is made, or must be empty."""
 
     def make() -> Wish:
-        pool = Pool(name=name, path=path, created=services().now())
+        pool = Pool(name=body.name, path=body.path, created=services().now())
         if services().store.get(pool.key):
-            raise Conflict(f"there is a pool named {name} already", {"name": "taken"})
+            raise Conflict(f"there is a pool named {body.name} already", {"name": "taken"})
+        services().pools(pool).prepare()
         wish = Wish(requires=[absent(pool.key)])
         wish.put(pool)
         return wish
 
-    return jsonify(pool=show(_found(commit("create", name, make).resource))), 201
+    return PoolAnswer(show(_found(commit("create", body.name, make).resource)))
 
 
 @routes.get("/v1/pools")
-def list_pools() -> Response:
-    parameters = query("limit", "cursor")
+@describe("List pools", query=PageQuery, answer=PoolPage)
+def list_pools(query: PageQuery) -> PoolPage:
     with services().view.reading() as view:
-        return jsonify(page("pools", view.all(Pool).values(), show, parameters))
+        return PoolPage(*page(Pool, view.all(Pool).values(), show, query))
 
 
 @routes.get("/v1/pools/<name>")
-def get_pool(name: str) -> Response:
-    query()
-    return jsonify(pool=show(_found(name)))
+@describe("Show a pool", answer=PoolAnswer)
+def get_pool(name: str) -> PoolAnswer:
+    return PoolAnswer(show(_found(name)))
 
 
 def _found(name: str) -> Fact[Pool]:
@@ -56,6 +79,6 @@ def _found(name: str) -> Fact[Pool]:
     return pool
 
 
-def show(fact: Fact[Pool]) -> dict[str, Any]:
+def show(fact: Fact[Pool]) -> PoolShown:
     pool = fact.record
-    return {"name": pool.name, "kind": pool.kind, "path": pool.path, "created": pool.created}
+    return PoolShown(pool.name, pool.kind, pool.path, pool.created)

@@ -106,6 +106,7 @@ class Wish:
     """A transaction to be. No puts: nothing is to be done, the resource stands at `revision` already."""
 
     puts: dict[str, bytes] = field(default_factory=dict)
+    deletes: list[str] = field(default_factory=list)
     requires: list[Requirement] = field(default_factory=list)
     revision: int = 0
 
@@ -172,7 +173,7 @@ def _try(verb: str, resource: str, make: Callable[[str], Wish], repeatable: "Rep
     if repeatable:
         repeatable.remember(wish)
     try:
-        return Outcome(resource, verb, services().store.commit(wish.puts, (), wish.requires))
+        return Outcome(resource, verb, services().store.commit(wish.puts, wish.deletes, wish.requires))
     except Conflict as conflict:
         raise Overtaken(conflict.message) from conflict
 

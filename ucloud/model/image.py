@@ -31,6 +31,8 @@ class Image(Record, frozen=True, kw_only=True):
     pool: str
     bytes: int
     sha256: str
+    labels: dict[str, str] = {}
+    delete_protection: bool = False
     created: str
     uploaded_at: str = ""
     deleted_at: str = ""

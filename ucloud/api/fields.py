@@ -1,0 +1,114 @@
+"""The types of which request bodies, URL parameters and answers are made, with their rules in words.
+
+A rule completes the sentence "it must be …": people read it in errors and in the API's description. Where a type has none,
+`rule_of` makes one of its limits. `fits` is for what neither a pattern nor a limit can say.
+"""
+
+import re
+from collections.abc import Callable
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, UnsetType
+
+from ucloud.base.ids import is_name
+
+END = r"$(?!\n)"  # in Python, $ alone allows a line feed after it
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
+NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]*" + END
+MAX_LABELS = 16
+MAX_LABELS_TEXT = 400  # characters of all labels together: they are part of the VM's record
+
+
+def are_labels(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= MAX_LABELS
+        and all(isinstance(v, str) and re.fullmatch(LABEL, k) and re.fullmatch(f"({LABEL})?", v) for k, v in value.items())
+        and sum(len(k) + len(v) for k, v in value.items()) <= MAX_LABELS_TEXT
+    )
+
+
+def is_spread(text: str) -> bool:
+    group, at, label = text.partition("@")
+    return is_name(group) and (not at or are_labels({label: ""}))
+
+
+def is_path(text: str) -> bool:
+    return text.isprintable() and ".." not in text.split("/")
+
+
+def ruled(rule: str, fits: Callable[[Any], bool] | None = None, **limits: Any) -> Meta:
+    return Meta(extra={"rule": rule, "fits": fits}, **limits)
+
+
+NAME_RULE = "1 to 63 of a-z, 0-9 and -, not starting or ending with -, and not of the form of an id"
+LABELS_RULE = (
+    f"at most {MAX_LABELS} pairs of texts of A-Z, a-z, 0-9, ., _, / and -, which start and end with a letter or"
+    f" digit, 63 characters each and {MAX_LABELS_TEXT} in all"
+)
+LabelKey: TypeAlias = Annotated[str, Meta(pattern=f"^{LABEL}{END}")]
+LabelValue: TypeAlias = Annotated[str, Meta(pattern=f"^({LABEL})?{END}")]
+
+Name: TypeAlias = Annotated[str, ruled(NAME_RULE, is_name, pattern=rf"^[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?{END}")]
+Reference: TypeAlias = Annotated[str, ruled("a name or an id", pattern=rf"^[a-z0-9][a-z0-9-]{{0,62}}{END}")]
+Labels: TypeAlias = Annotated[dict[LabelKey, LabelValue], ruled(LABELS_RULE, are_labels, max_length=MAX_LABELS)]
+LabelFilter: TypeAlias = Annotated[str, ruled("KEY or KEY=VALUE", pattern=f"^{LABEL}(=({LABEL})?)?{END}")]
+Spread: TypeAlias = Annotated[
+    str,
+    ruled("GROUP or GROUP@LABEL; a group is named like a VM", is_spread, pattern=f"^[a-z0-9-]{{1,63}}(@{LABEL})?{END}"),
+]
+HostWish: TypeAlias = Annotated[
+    str, ruled("a host, or a label KEY=VALUE", pattern=f"^([a-z0-9][a-z0-9-]{{0,62}}|{LABEL}=({LABEL})?){END}")
+]
+Path: TypeAlias = Annotated[
+    str,
+    ruled("an absolute path of at most 1000 printable characters", is_path, pattern=f"^/{NO_CONTROLS[1:]}", max_length=1000),
+]
+Sha256: TypeAlias = Annotated[str, ruled("a SHA-256: 64 of 0-9 and a-f", pattern=f"^[0-9a-f]{{64}}{END}")]
+Cursor: TypeAlias = Annotated[
+    str, ruled("the next_cursor of an earlier answer", pattern=NO_CONTROLS, max_length=500), Meta(description="where to go on")
+]
+Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000, description="how many at most")]
+Cpus: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]
+MemoryMib: TypeAlias = Annotated[int, Meta(ge=16, le=16 * 1024 * 1024)]
+DiskMib: TypeAlias = Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)]
+Protection: TypeAlias = Annotated[bool, Meta(description="it cannot be deleted while this is true")]
+Id: TypeAlias = Annotated[str, Meta(examples=["vm-01kd2g5x8p6q0v3n9r7t4w1y2z"])]
+Timestamp: TypeAlias = Annotated[str, Meta(examples=["2026-11-22T14:51:31.042Z"], description="in UTC")]
+
+
+def plain(type: Any) -> Any:
+    """What may stand in a request, of a field that may also be left out (`Name | UnsetType`)."""
+    if get_origin(type) is Annotated:
+        return Annotated[plain(type.__origin__), *type.__metadata__]
+    if get_origin(type) in (Union, UnionType):
+        given = [member for member in get_args(type) if member is not UnsetType]
+        return given[0] if len(given) == 1 else type
+    return type
+
+
+def metas(type: Any) -> list[Meta]:
+    return [meta for meta in getattr(plain(type), "__metadata__", ()) if isinstance(meta, Meta)]
+
+
+def is_fit(type: Any, value: Any) -> bool:
+    """What the type's own limits don't say."""
+    return all(fits(value) for meta in metas(type) if meta.extra and (fits := meta.extra["fits"]))
+
+
+def rule_of(type: Any) -> str:
+    for meta in metas(type):
+        if meta.extra:
+            return str(meta.extra["rule"])
+    wanted = plain(type)
+    base = get_args(wanted)[0] if metas(type) else wanted
+    if base is bool:
+        return "true or false"
+    if get_origin(base) is Literal:
+        return f"one of {', '.join(map(str, get_args(base)))}"
+    number = {int: "a whole number", float: "a number"}.get(base, msgspec.json.schema(base).get("type", "as described"))
+    low = next((meta.ge for meta in metas(type) if meta.ge is not None), None)
+    high = next((meta.le for meta in metas(type) if meta.le is not None), None)
+    return str(number) + (f" from {low} to {high}" if low is not None and high is not None else "")
