@@ -16,7 +16,7 @@ from ucloud.model.image import Pool
 from ucloud.model.record import Fact, Record
 from ucloud.model.size import Size
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm, Want
-from ucloud.scheduler.hosts import Hosts, Policy, Room
+from ucloud.scheduler.hosts import Hosts, Policy, Room, is_news
 
 SHALL: dict[Want, str] = {"running": "run it", "stopped": "stop it", "absent": "remove it"}
 
@@ -50,7 +50,7 @@ def place(facts: Facts, hosts: Hosts, vm: Fact[Vm], placement: Fact[Placement] |
     room = hosts.take(vm.record) if pool else None
     if pool is None or room is None:
         reason = hosts.why_not(vm.record) if pool else f"there is no pool {vm.record.pool}"
-        if placement and placement.record.reason == reason:
+        if placement and not is_news(placement.record.reason, reason, vm.record):
             return []
         waits = Placement(
             vm=vm.record.id,

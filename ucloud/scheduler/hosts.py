@@ -5,6 +5,7 @@ Pure; used by `ucloud.scheduler.decide` for one pass.
 """
 
 import heapq
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +18,8 @@ from ucloud.model.record import Fact
 from ucloud.model.size import Size
 from ucloud.model.vm import Manifest, Placement, Vm
 
+ROOMIEST = re.compile(r"the most is (\d+) MiB on .*")
+NEWS = 1 / 4  # of the memory that a VM wants: by so much the most free memory must have changed to be worth writing
 MAX_MATES = 48  # beyond, one comparison of all placements: rarer than one comparison each, but dearer for etcd
 
 
@@ -221,3 +224,12 @@ def rooms(facts: Facts, policy: Policy) -> list[Room]:
         left = (cpus * policy.cpu_overcommit - cpus_used, memory_mib - memory_used_mib)
         found.append(Room(host.record, host.record.enabled and alive is not None, cpus, *left, rests_on))
     return found
+
+
+def is_news(said: str, reason: str, vm: Vm) -> bool:
+    """Whether the VM's reason to wait is written again. Free memory changes with every VM that comes or goes, and thousands may
+    wait: a number that is nearly right stays."""
+    before, now = ROOMIEST.search(said), ROOMIEST.search(reason)
+    if not before or not now or said[: before.start()] != reason[: now.start()]:
+        return said != reason
+    return abs(int(before[1]) - int(now[1])) >= vm.memory_mib * NEWS

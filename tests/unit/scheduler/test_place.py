@@ -173,6 +173,23 @@ def test_the_reason_for_waiting_is_written_only_when_it_changes() -> None:
     assert decision.puts == (waits,)
 
 
+@pytest.mark.parametrize(
+    ("most", "wanted", "is_written"),
+    [
+        ("256 MiB on 1", 512, False),
+        ("129 MiB on 1", 512, False),
+        ("383 MiB on 2", 512, False),
+        ("128 MiB on 1", 512, True),
+        ("384 MiB on 1", 512, True),
+        ("256 MiB on 1", 600, True),
+    ],
+)
+def test_a_most_that_is_nearly_right_is_not_written_again(most: str, wanted: int, is_written: bool) -> None:
+    """Thousands may wait, and free memory changes with every VM that comes or goes."""
+    said = placement(reason=f"no host has 512 MiB free; the most is {most}")
+    assert bool(decisions(World(pool(), *host("host-1", 256), vm(memory_mib=wanted), said))) == is_written
+
+
 def test_a_deleted_vm_is_not_placed() -> None:
     assert places(World(pool(), *host("host-1"), vm(deleted_at=NOW))) == {}
 
