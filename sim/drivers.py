@@ -6,7 +6,7 @@ from sim.invariants import Invariants
 from sim.process import Process
 from sim.world import World
 from ucloud.base.errors import Temporary
-from ucloud.driver.hypervisor.contract import Guest, GuestSpec, Log
+from ucloud.driver.hypervisor.contract import LOG_BYTES, Console, Guest, GuestSpec, Log
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.contract import Examined
 from ucloud.driver.pool.fake import FakePool
@@ -115,8 +115,11 @@ class SimHypervisor:
     def forget(self, vm: str) -> None:
         self._hands.do("forget", lambda: self._machine.hypervisor.forget(vm))
 
-    def log(self, vm: str) -> Log:
-        return self._machine.hypervisor.log(vm)
+    def log(self, vm: str, after: int = 0, limit: int = LOG_BYTES) -> Log:
+        return self._machine.hypervisor.log(vm, after, limit)
+
+    def console(self, vm: str) -> Console:
+        return self._machine.hypervisor.console(vm)
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         self._machine.hypervisor.subscribe(wake)

@@ -47,6 +47,9 @@ class HypervisorWorld(Protocol):
     def flood(self, driver: Hypervisor, vm: str) -> GuestSpec:
         """A guest that writes to its serial line without end."""
 
+    def echo(self, driver: Hypervisor, vm: str) -> GuestSpec:
+        """A guest that runs, and echoes what is typed."""
+
     def program(self, host: str = "h1") -> str:
         """Python for a process of its own that makes `driver`, equal to what driver() makes."""
 
@@ -77,6 +80,10 @@ class FakeWorld:
         driver.write(vm, b"x" * (4 << 20))
         return self.spec(vm)
 
+    def echo(self, driver: FakeHypervisor, vm: str) -> GuestSpec:
+        driver.start(spec := self.spec(vm))
+        return spec
+
     def program(self, host: str = "h1") -> str:
         return (
             "from pathlib import Path\n"
@@ -101,6 +108,11 @@ WAIT_FOR_BUTTON = (
     b"\xf4\xed\xf6\xc4\x01\x74\xf9"  # hlt; ax = status; bit 8, the button? else to hlt
 )
 POWER_OFF = b"\xba\x04\x06\xb8\x00\x20\xef\xf4"  # PM1 control (port 0x604) = S5, enabled: soft off; hlt
+ECHO = (
+    b"\xba\xfd\x03\xec\xa8\x01"  # dx = COM1's line status; al = it; has something come?
+    b"\x74\xf8\xba\xf8\x03\xec"  # else again; dx = COM1; al = it
+    b"\xee\xeb\xf1"              # send it back; again
+)
 AGAIN = b"\xeb" + bytes([256 + 11 - (len(PRINT) + 2)])  # jmp to where PRINT sets si, its twelfth byte
 # fmt: on
 
@@ -114,6 +126,7 @@ PROGRAMS = {
     "obedient": boot_sector(PRINT + WAIT_FOR_BUTTON + POWER_OFF),
     "brief": boot_sector(PRINT + POWER_OFF),
     "talkative": boot_sector(PRINT + AGAIN),
+    "echo": boot_sector(PRINT + ECHO),
 }
 
 
@@ -166,6 +179,11 @@ class QemuWorld:
     def flood(self, driver: Hypervisor, vm: str) -> GuestSpec:
         spec = self.spec(vm, program="talkative")
         driver.start(spec)
+        return spec
+
+    def echo(self, driver: Hypervisor, vm: str) -> GuestSpec:
+        driver.start(spec := self.spec(vm, program="echo"))
+        wait_for(lambda: HELLO in driver.log(vm).data, "the guest to boot")
         return spec
 
     def program(self, host: str = "h1") -> str:

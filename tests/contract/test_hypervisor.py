@@ -10,7 +10,7 @@ import pytest
 from hypervisors import HypervisorWorld, open_world, wait_for
 
 from ucloud.base.errors import Conflict, NotFound, Temporary
-from ucloud.driver.hypervisor.contract import Guest, Hypervisor
+from ucloud.driver.hypervisor.contract import Guest, Hypervisor, Log
 
 VM, OTHER = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z", "vm-01kd2g5x8p6q0v3n9r7t4w1y30"
 LOG_BYTES = 1 << 20
@@ -71,7 +71,7 @@ def test_a_log_goes_on_with_the_next_boot(world: HypervisorWorld, driver: Hyperv
     driver.start(world.spec(VM, boots=2))
     wait_for(lambda: len(driver.log(VM).data) > len(first), "a line of the second boot")
     assert driver.log(VM).data.startswith(first)
-    assert not driver.log(VM).truncated
+    assert driver.log(VM).start == 0
 
 
 def test_nothing_is_left_of_a_forgotten_vm(world: HypervisorWorld, driver: Hypervisor) -> None:
@@ -233,6 +233,54 @@ def test_a_log_that_nobody_trims_is_bounded(world: HypervisorWorld, driver: Hype
 
     wait_for(full, "the log to fill up")
     assert size <= LOG_BYTES
-    assert driver.log(VM).truncated
     driver.trim()
     assert driver.log(VM).data
+    assert driver.log(VM).start > 0
+
+
+def test_a_log_is_read_on_from_where_it_ended(world: HypervisorWorld, driver: Hypervisor) -> None:
+    driver.start(world.spec(VM))
+    wait_for(lambda: driver.log(VM).data.endswith(b"\n"), "the first line")
+    first = driver.log(VM)
+    assert driver.log(VM, first.end) == Log(b"", first.end)
+    assert driver.log(VM, 2, limit=3) == Log(first.data[2:5], 2)
+    assert driver.log(VM, -4) == Log(first.data[-4:], first.end - 4)
+    assert driver.log(VM, -first.end - 1) == first
+    assert driver.log(VM, first.end + 1) == first, "somebody else's log was longer"
+    driver.kill(VM)
+    driver.start(world.spec(VM, boots=2))
+    wait_for(lambda: driver.log(VM, first.end).data.endswith(b"\n"), "a line of the second boot")
+    second = driver.log(VM, first.end)
+    assert second.start == first.end
+    assert driver.log(VM).data == first.data + second.data
+
+
+def test_what_is_typed_reaches_the_guest(world: HypervisorWorld, driver: Hypervisor) -> None:
+    with pytest.raises(Temporary):
+        driver.console(VM)
+    world.echo(driver, VM)
+    for line in (b"first\x03", b"\x00second"):  # bytes, not text
+        console = driver.console(VM)
+        console.type(line)
+        wait_for(lambda line=line: driver.log(VM).data.endswith(line), "its echo")  # type: ignore[misc]
+        console.close()
+        console.close()
+
+
+def test_nobody_hears_what_is_typed_when_the_guest_is_gone(world: HypervisorWorld, driver: Hypervisor) -> None:
+    world.echo(driver, VM)
+    console = driver.console(VM)
+    console.type(b"x")
+    driver.kill(VM)
+
+    def refused() -> bool:
+        try:
+            console.type(b"y")
+        except Temporary:
+            return True
+        return False
+
+    wait_for(refused, "the end to be noticed")
+    console.close()
+    driver.start(world.spec(VM, boots=2))
+    driver.console(VM).close()

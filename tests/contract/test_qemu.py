@@ -129,6 +129,24 @@ def test_a_full_log_harms_no_guest_and_trimming_makes_room(world: QemuWorld, dri
     assert b"\0" not in driver.log(VM).data
 
 
+def test_a_console_holds_up_no_guest(world: QemuWorld, driver: QemuHypervisor) -> None:
+    """qemu stops a guest that writes faster than its console is read."""
+    world.flood(driver, VM)
+    console = driver.console(VM)
+    console.type(b"x")
+    size = driver.log(VM).end
+    wait_for(lambda: driver.log(VM).end > size + 10_000, "the guest to write on")
+    console.close()
+
+
+def test_a_guest_that_reads_nothing_holds_up_nobody_who_types(world: QemuWorld, driver: QemuHypervisor) -> None:
+    driver.start(world.spec(VM))
+    console = driver.console(VM)
+    with pytest.raises(Temporary):
+        console.type(b"x" * (4 << 20))
+    console.close()
+
+
 def test_a_mount_that_is_left_is_used_again(world: QemuWorld, driver: QemuHypervisor) -> None:
     for boots in (1, 2):
         driver.start(world.spec(VM, boots=boots))

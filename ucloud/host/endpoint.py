@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         except Temporary as error:
             self._answer(503, f"{error.message}\n".encode())
             return
-        self._answer(200, log.data, {"X-Log-Truncated": "true" if log.truncated else "false"})
+        self._answer(200, log.data, {"X-Log-Truncated": "true" if log.start else "false"})
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -12,14 +12,31 @@ import msgspec
 
 from ucloud.model.guest import Guest, GuestDisk, GuestSpec, GuestState
 
-__all__ = ["Guest", "GuestDisk", "GuestSpec", "GuestState", "Hypervisor", "Log"]
+__all__ = ["Console", "Guest", "GuestDisk", "GuestSpec", "GuestState", "Hypervisor", "Log"]
+
+LOG_BYTES = 1 << 20
 
 
 class Log(msgspec.Struct, frozen=True):
-    """What the guest wrote to its serial line: the newest part, `truncated` when older parts are gone."""
+    """A piece of what the guests of a VM wrote to its serial line, boot after boot. start: how many bytes came before."""
 
     data: bytes
-    truncated: bool = False
+    start: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
+class Console(Protocol):
+    """The keyboard of a guest: what it answers is in the log. Of each VM only one is open at a time."""
+
+    def type(self, data: bytes) -> None:
+        """Give this to the guest, on its serial line. Raises Temporary when it is gone or takes nothing: what it has not taken
+        within a second is lost."""
+
+    def close(self) -> None:
+        """Harmless when repeated."""
 
 
 class Hypervisor(Protocol):
@@ -46,8 +63,13 @@ class Hypervisor(Protocol):
     def forget(self, vm: str) -> None:
         """Remove every trace of a VM whose guest is gone. Harmless when repeated."""
 
-    def log(self, vm: str) -> Log:
-        """The serial log, also of a guest that is gone, until it is forgotten. Raises NotFound."""
+    def log(self, vm: str, after: int = 0, limit: int = LOG_BYTES) -> Log:
+        """The serial log, also of a guest that is gone, until it is forgotten: at most `limit` bytes from byte `after` on, or
+        from the oldest that is left; after < 0: so many before the end. One who reads on from `end` again and again misses
+        nothing that is not gone already. A log that was begun anew is read from its beginning. Raises NotFound."""
+
+    def console(self, vm: str) -> Console:
+        """Raises Temporary when the VM has no guest."""
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Call `wake`, from any thread, when `actual` may have changed by itself (a guest died or powered off)."""

@@ -14,16 +14,21 @@ from pathlib import Path
 import msgspec
 
 from ucloud.base.errors import Conflict, NotFound, Temporary
-from ucloud.driver.hypervisor.contract import Guest, GuestSpec, Log
+from ucloud.driver.hypervisor.contract import LOG_BYTES, Guest, GuestSpec, Log
 
-LOG_BYTES = 512 * 1024
+KEEP_BYTES = LOG_BYTES // 2
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """All that is left of a VM on this machine."""
+    """All that is left of a VM on this machine. lost: so many bytes came before the log."""
 
     guest: Guest | None
     log: bytes = b""
+    lost: int = 0
+
+    def written(self, data: bytes) -> "Trace":
+        log = self.log + data
+        return msgspec.structs.replace(self, log=log[-KEEP_BYTES:], lost=self.lost + max(0, len(log) - KEEP_BYTES))
 
 
 Machine = MutableMapping[str, Trace]
@@ -70,7 +75,7 @@ class FakeHypervisor:
 
     def __init__(self, machine: Machine | None = None) -> None:
         self.machine: Machine = {} if machine is None else machine
-        self.deaf: set[str] = set()  # VMs whose guests ignore the power button
+        self.deaf: set[str] = set()  # VMs whose guests ignore the power button and whatever is typed
         self._lock = threading.Lock()
         self._wakes: list[Callable[[], None]] = []
         self._failing_before: Counter[str] = Counter()
@@ -91,7 +96,7 @@ class FakeHypervisor:
                 raise Conflict(f"{spec.vm} has a guest already")
             guest = Guest(vm=spec.vm, epoch=spec.epoch, boots=spec.boots, state="running")
             line = f"fake guest {spec.name} epoch {spec.epoch} boots {spec.boots}\n".encode()
-            self.machine[spec.vm] = Trace(guest, (self._log(spec.vm) + line)[-LOG_BYTES:])
+            self.machine[spec.vm] = msgspec.structs.replace(self._trace(spec.vm).written(line), guest=guest)
 
     def power_down(self, vm: str) -> None:
         with self._call("power_down"):
@@ -109,11 +114,21 @@ class FakeHypervisor:
                 raise Conflict(f"{vm} has a guest")
             self.machine.pop(vm, None)
 
-    def log(self, vm: str) -> Log:
+    def log(self, vm: str, after: int = 0, limit: int = LOG_BYTES) -> Log:
         with self._call("log"):
             if vm not in self.machine:
                 raise NotFound(f"there is no log of {vm}")
-            return Log(self._log(vm), truncated=len(self._log(vm)) == LOG_BYTES)
+            trace = self._trace(vm)
+            end = trace.lost + len(trace.log)
+            start = end + after if after < 0 else after if after <= end else 0
+            start = max(start, trace.lost)
+            return Log(trace.log[start - trace.lost :][:limit], start)
+
+    def console(self, vm: str) -> "FakeConsole":
+        with self._call("console"):
+            if not self._guest(vm):
+                raise Temporary(f"{vm} has no guest")
+            return FakeConsole(self, vm)
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         self._wakes.append(wake)
@@ -143,33 +158,47 @@ class FakeHypervisor:
     def write(self, vm: str, data: bytes) -> None:
         """The guest writes to its serial line."""
         with self._lock:
-            self.machine[vm] = Trace(self._guest(vm), (self._log(vm) + data)[-LOG_BYTES:])
+            self.machine[vm] = self._trace(vm).written(data)
 
     def _call(self, verb: str) -> "_Call":
         return _Call(self._lock, verb, self._failing_before, self._failing_after)
 
-    def _guest(self, vm: str) -> Guest | None:
-        trace = self.machine.get(vm)
-        return trace.guest if trace else None
+    def _trace(self, vm: str) -> Trace:
+        return self.machine.get(vm) or Trace(None)
 
-    def _log(self, vm: str) -> bytes:
-        trace = self.machine.get(vm)
-        return trace.log if trace else b""
+    def _guest(self, vm: str) -> Guest | None:
+        return self._trace(vm).guest
 
     def _end(self, vm: str) -> None:
         if self._guest(vm):
-            self.machine[vm] = Trace(None, self._log(vm))
+            self.machine[vm] = msgspec.structs.replace(self._trace(vm), guest=None)
 
     def _power_off(self, vm: str) -> bool:
         guest = self._guest(vm)
         if guest is None or guest.state == "powered-off":
             return False
-        self.machine[vm] = Trace(msgspec.structs.replace(guest, state="powered-off"), self._log(vm))
+        self.machine[vm] = msgspec.structs.replace(self._trace(vm), guest=msgspec.structs.replace(guest, state="powered-off"))
         return True
 
     def _wake(self) -> None:
         for wake in list(self._wakes):
             wake()
+
+
+class FakeConsole:
+    """All guests echo what is typed, as a terminal does, unless their VM is `deaf`: then they take nothing."""
+
+    def __init__(self, hypervisor: FakeHypervisor, vm: str) -> None:
+        self._hypervisor, self._vm = hypervisor, vm
+
+    def type(self, data: bytes) -> None:
+        guest = self._hypervisor.actual().get(self._vm)
+        if guest is None or guest.state != "running" or self._vm in self._hypervisor.deaf:
+            raise Temporary("the guest takes nothing that is typed")
+        self._hypervisor.write(self._vm, data)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 class _Call:

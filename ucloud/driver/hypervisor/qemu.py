@@ -21,8 +21,9 @@ from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.driver.hypervisor import qmp
 from ucloud.driver.hypervisor.accel import working_accel
 from ucloud.driver.hypervisor.cgroup import Groups
-from ucloud.driver.hypervisor.contract import Guest, GuestDisk, GuestSpec, Log
+from ucloud.driver.hypervisor.contract import LOG_BYTES, Guest, GuestDisk, GuestSpec, Log
 from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, reason, uid
+from ucloud.driver.hypervisor.qemu_console import QemuConsole
 from ucloud.driver.hypervisor.qemu_guest import QemuGuest
 from ucloud.driver.hypervisor.qemu_process import GuestProcess, find, launch
 from ucloud.driver.hypervisor.serial_log import SerialLog
@@ -51,6 +52,7 @@ class QemuHypervisor:
         self._looked_s = float("-inf")
         self._wakes: list[Callable[[], None]] = []
         self._watcher = Watcher("qemu-watcher")
+        self._consoles = Watcher("qemu-consoles")  # apart: a guest that writes without end must not delay it
         self._look()
 
     def actual(self, vms: Collection[str] | None = None) -> Mapping[str, Guest]:
@@ -108,13 +110,18 @@ class QemuHypervisor:
         except OSError as error:
             raise Temporary(f"{vm} cannot be forgotten: {error}") from error
 
-    def log(self, vm: str) -> Log:
+    def log(self, vm: str, after: int = 0, limit: int = LOG_BYTES) -> Log:
         try:
-            return self._log(vm).read()
+            return self._log(vm).read(after, limit)
         except FileNotFoundError:
             raise NotFound(f"there is no serial log of {vm}") from None
         except OSError as error:
             raise Temporary(f"the serial log of {vm} cannot be read: {error}") from error
+
+    def console(self, vm: str) -> QemuConsole:
+        if not self._guest(vm):
+            raise Temporary(f"{vm} has no guest")
+        return QemuConsole(self._directory(vm) / "console", self._consoles)
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         self._wakes.append(wake)
@@ -129,6 +136,7 @@ class QemuHypervisor:
     def close(self) -> None:
         self._wakes.clear()
         self._watcher.close()
+        self._consoles.close()
         with self._lock:
             for guest in self._guests.values():
                 guest.close()

@@ -5,7 +5,6 @@ Called by qemu.py. qemu appends to a file on a tmpfs of the VM's own: while the 
 is lost, nothing is copied, and qemu, which only appends, notices nothing.
 """
 
-import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -16,7 +15,6 @@ from ucloud.driver.hypervisor.contract import Log
 TMPFS = b"size=1m,nr_inodes=8,mode=0700"
 TRIM_BYTES = 512 * 1024  # more than this is cut down ...
 KEEP_BYTES = 256 * 1024  # ... to this
-SHOW_BYTES = 512 * 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
@@ -55,11 +53,11 @@ class SerialLog:
 
     def complaints(self) -> str:
         """What qemu wrote to its standard error, the newest part."""
-        return _tail(self._complaints, 4096).data.decode(errors="replace")
+        return _read(self._complaints, -4096, 4096).data.decode(errors="replace")
 
-    def read(self) -> Log:
-        """The newest part. Raises FileNotFoundError."""
-        return _tail(self._file, SHOW_BYTES)
+    def read(self, after: int, limit: int) -> Log:
+        """As `Hypervisor.log`. Raises FileNotFoundError."""
+        return _read(self._file, after, limit)
 
     def trim(self) -> None:
         for file in (self._file, self._complaints):
@@ -74,15 +72,18 @@ def _for_root_alone(file: str, flags: int) -> int:
     return os.open(file, flags | os.O_CLOEXEC, 0o600)
 
 
-def _tail(file: Path, size: int) -> Log:
+def _read(file: Path, after: int, limit: int) -> Log:
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        end = os.fstat(descriptor).st_size
-        start = max(0, end - size)
-        with contextlib.suppress(OSError):  # there is no data behind `start`
-            start = min(end, os.lseek(descriptor, start, os.SEEK_DATA))
-        data = os.pread(descriptor, end - start, start).lstrip(b"\0")  # the end of the hole, which is not aligned to pages
-        return Log(data, truncated=len(data) < end)
+        size = os.fstat(descriptor).st_size
+        start = max(0, size + after) if after < 0 else after if after <= size else 0
+        try:
+            start = os.lseek(descriptor, start, os.SEEK_DATA)
+        except OSError:  # there is no data behind `start`
+            return Log(b"", size)
+        read = os.pread(descriptor, limit, start)
+        data = read.lstrip(b"\0")  # the end of the hole, which is not aligned to pages
+        return Log(data, start + len(read) - len(data))
     finally:
         os.close(descriptor)
 
