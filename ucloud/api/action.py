@@ -22,7 +22,7 @@ from ucloud.store.view import View
 routes = Blueprint("action", __name__)
 
 PAUSE_S = 0.1
-VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "delete"}, "image": {"upload", "delete"}}
+VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "resize", "delete"}, "image": {"upload", "delete"}}
 
 R = TypeVar("R", bound=Record)
 ActionState = Literal["running", "success", "error"]
@@ -93,13 +93,23 @@ def of_vm(outcome: Outcome, sight: phase.Sight) -> Progress:
     what = f"{seen.phase}: waiting for {seen.waiting.what}" if seen.waiting else seen.phase
     if vm.deleted_at and outcome.verb != "delete":
         return Progress("error", what, "the VM was deleted meanwhile", started, vm.deleted_at)
-    if seen.phase == "stopped" and not sight.placed and outcome.verb == "stop":
-        return Progress("success", what, None, started)  # nothing runs, and what is placed from now on is placed stopped
+    if not sight.placed and (outcome.verb == "resize" or (outcome.verb == "stop" and seen.phase == "stopped")):
+        return Progress("success", what, None, started)  # nothing runs, and what is placed from now on is placed as wanted now
     superseded = sight.vm.revision > outcome.revision and seen.phase in ("running", "stopped")
-    fits = seen.phase == "stopped" if outcome.verb == "stop" else seen.phase == "running" or _went_off(sight)
-    if outcome.verb != "delete" and phase.reached(sight, outcome.revision) and (fits or superseded):
+    if outcome.verb != "delete" and _is_heeded(outcome, sight) and (superseded or _fits(outcome.verb, sight, seen.phase)):
         return Progress("success", what, None, started, status.since if status else None)
     return Progress("running", what, error, started)
+
+
+def _is_heeded(outcome: Outcome, sight: phase.Sight) -> bool:
+    """Its host has acted on it; or is told of it only when it has room, and has nothing to do until then but to stop."""
+    return phase.reached(sight, outcome.revision) or (outcome.verb != "resize" and phase.is_at_rest(sight))
+
+
+def _fits(verb: str, sight: phase.Sight, seen: phase.Phase) -> bool:
+    if verb == "stop":
+        return seen == "stopped"
+    return verb == "resize" or seen == "running" or _went_off(sight)
 
 
 def _went_off(sight: phase.Sight) -> bool:

@@ -11,7 +11,7 @@ import secrets
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from ucloud.api import action, health, host, image, internal, pool, power, vm
+from ucloud.api import action, health, host, image, internal, pool, power, resize, vm
 from ucloud.api.describe import ErrorAnswer, ErrorShown, reply
 from ucloud.api.services import Services
 from ucloud.base.errors import Error, Forbidden, Temporary
@@ -38,7 +38,7 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(Exception, _bug)
     health.measure(app, services)
     app.before_request(_refuse_strange_pages)  # counted like every other request
-    for noun in (vm, power, image, host, pool, action, internal, health):
+    for noun in (vm, power, resize, image, host, pool, action, internal, health):
         app.register_blueprint(noun.routes)
     return app
 

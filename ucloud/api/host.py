@@ -19,6 +19,7 @@ from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent
 from ucloud.model.host import Alive, Host
 from ucloud.model.record import Fact
+from ucloud.model.size import Size
 from ucloud.store.view import View
 
 routes = Blueprint("host", __name__)
@@ -127,7 +128,7 @@ def show(fact: Fact[Host], view: View, taken: capacity.Taken) -> HostShown:
     """How it is and how full it is come from the view, what the operator wants of it from `fact`."""
     host = fact.record
     inventory = capacity.inventory_of(view, host.id)
-    room = capacity.total(host, inventory) or capacity.Room(0, 0)
+    room = capacity.total(host, inventory) or Size(0, 0)
     is_up = inventory is not None and view.get(Alive, Alive.at(host.id)) is not None
     return HostShown(
         id=host.id,

@@ -71,6 +71,15 @@ def reached(sight: Sight, revision: int) -> bool:
     return sight.status is not None and sight.status.revisions.get("vm", 0) >= revision
 
 
+def is_at_rest(sight: Sight) -> bool:
+    """Its host has no guest of it, and starts none before the VM's record changes. Holds if that was read before the rest:
+    what its host is told from then on is told of this record, which wants it off."""
+    told, said = sight.manifest, sight.status
+    if sight.vm.record.power == "on" or told is None or said is None:
+        return False
+    return told.want == said.phase == "stopped" and told.revisions == said.revisions
+
+
 def state(sight: Sight) -> State:
     """An `unknown` VM may run or not: its host is silent. A VM that nobody may start is `stopped` though never placed."""
     vm, reason = sight.vm.record, sight.placement.reason if sight.placement else ""
@@ -95,7 +104,8 @@ def _on_host(sight: Sight, status: Status, reason: str) -> State:
     vm = sight.vm.record
     if vm.power == "off":
         if status.phase in ("stopped", "off"):
-            return State("stopped", "it was stopped" if status.phase == "stopped" else "the guest powered itself off")
+            waiting = None if reached(sight, sight.vm.revision) else _on(f"{sight.host_name} to take note of it", sight)
+            return State("stopped", "it was stopped" if status.phase == "stopped" else "the guest powered itself off", waiting)
         return State("stopping", reason, _on("the guest to stop", sight))
     if status.phase == "stopping":
         return State("stopping", reason, _on("the guest to stop", sight))
@@ -115,6 +125,9 @@ def _on_host(sight: Sight, status: Status, reason: str) -> State:
 def _on(what: str, sight: Sight) -> Waiting:
     """First the scheduler passes a change on to the host, then the host acts."""
     told = sight.manifest is not None and sight.manifest.revisions.get("vm", 0) >= sight.vm.revision
+    if not told and sight.placement and sight.placement.waits_for:
+        lack = sight.placement.waits_for
+        return Waiting(f"room for its new size: {lack}", "scheduler", sight.placement.waits_since)
     if not told:
         return Waiting(f"the scheduler to tell {sight.host_name}", "scheduler", None)
     begun = sight.status is not None and sight.status.phase in ("starting", "stopping")

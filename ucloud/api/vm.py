@@ -25,6 +25,7 @@ from ucloud.model.decision import absent, unchanged
 from ucloud.model.host import Host
 from ucloud.model.image import Image
 from ucloud.model.record import Fact
+from ucloud.model.size import Size
 from ucloud.model.vm import Power, Vm
 
 routes = Blueprint("vm", __name__)
@@ -125,7 +126,7 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
             f"disk_mib: the image {image.record.name} needs at least {size_mib}", {"disk_mib": f"must be at least {size_mib}"}
         )
     host = _host_wish(wanted.host)
-    capacity.refuse_too_large(wanted.cpus, wanted.memory_mib, host)
+    capacity.refuse_too_large(Size(wanted.cpus, wanted.memory_mib), host)
     vm = Vm(
         id=id,
         name=wanted.name,

@@ -19,6 +19,7 @@ def sight(
     error: str = "",
     alive: bool = True,
     told: int = 7,
+    heard: int = 7,
     deleted_at: str = "",
     placement: Placement | None = PLACEMENT,
 ) -> Sight:
@@ -26,7 +27,8 @@ def sight(
     manifest = Manifest(
         host="host-1", vm="vm-1", name="web", epoch=3, boots=2, want="running", cpus=1, memory_mib=1, revisions={"vm": told}
     )
-    status = Status(host="host-1", vm="vm-1", epoch=3, boots=boots, phase=phase, since="s", error=error) if phase else None
+    said = Status(host="host-1", vm="vm-1", epoch=3, boots=boots, phase="off", since="s", error=error, revisions={"vm": heard})
+    status = msgspec.structs.replace(said, phase=phase) if phase else None
     if placement is None or not placement.host:
         return Sight(vm, placement, None, None, False, "")
     return Sight(vm, placement, manifest, status, alive, "h1")
@@ -47,6 +49,8 @@ def sight(
         (sight(phase="stopping", power="off"), "stopping", "h1"),
         (sight(phase="stopped", power="off"), "stopped", None),
         (sight(phase="off", power="off"), "stopped", None),
+        (sight(phase="stopped", power="off", heard=6), "stopped", "h1"),
+        (sight(phase="stopped", power="off", heard=6, told=6), "stopped", "scheduler"),
         (sight(phase="off"), "stopped", None),
         (sight(phase="off", boots=1), "starting", "h1"),
         (sight(phase="running", boots=1, told=6), "starting", "scheduler"),
