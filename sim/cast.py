@@ -22,6 +22,7 @@ from ucloud.image.loop import ImageLoop
 from ucloud.loop import Loop
 from ucloud.model import keys
 from ucloud.model.host import Alive, Endpoint, Inventory, Secret
+from ucloud.store.journal import KEPT_OF_HOST, KEPT_OF_LOOP, Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
@@ -129,12 +130,13 @@ class Control(Daemon):
 
     def _add(self, process: Process, name: str, make: Any, prefixes: tuple[str, ...]) -> None:
         view = View(self.wire, (*prefixes, f"lock/{name}"), self.stage, lambda: thread.wake())
-        leadership = Leadership(self.wire, name, process.name, CONTROL_TTL_S, self.stage)
+        journal = Journal(self.wire, name, self.stage, KEPT_OF_LOOP, lambda: journal_thread.wake())
+        leadership = Leadership(self.wire, name, process.name, CONTROL_TTL_S, self.stage, journal)
         if name == "image":
             loop: Loop = ImageLoop(self.wire, view, lambda _: self._pool, self.stage, leadership)
         else:
-            loop = make(Config(), self.wire, view, cast(SystemClock, self.stage), leadership)
-        thread = self.run(process, loop)
+            loop = make(Config(), self.wire, view, cast(SystemClock, self.stage), leadership, journal)
+        thread, journal_thread = self.run(process, loop), self.run(process, journal)
 
 
 class Guests(FakeHypervisor):
@@ -196,6 +198,7 @@ class Machine(Daemon):
     def build(self, process: Process) -> None:
         prefixes = [keys.manifests(self.id), keys.statuses(self.id), keys.fence(self.id)]
         view = View(self.wire, prefixes, self.clock, lambda: thread.wake())
+        journal = Journal(self.wire, self.id, self.clock, KEPT_OF_HOST, lambda: journal_thread.wake())
         loop = HostLoop(
             self.wire,
             view,
@@ -206,8 +209,9 @@ class Machine(Daemon):
             Inventory(host=self.id, cpus=CPUS, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"),
             Endpoint(host=self.id, url=f"http://{self.name}", token=Secret(f"token-{self.starts}")),
             POWER_DOWN_S,
+            journal,
         )
-        thread = self.run(process, loop)
+        thread, journal_thread = self.run(process, loop), self.run(process, journal)
         process.workers.wake = thread.wake
         self.guests.subscribe(thread.wake)
         process.connections.append(self.guests.close)

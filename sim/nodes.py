@@ -25,7 +25,8 @@ from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Endpoint, Inventory, Secret
 from ucloud.scheduler.decide import decide as place
 from ucloud.scheduler.hosts import Policy
-from ucloud.store.journal import Journal
+from ucloud.scheduler.report import SchedulerReport
+from ucloud.store.journal import KEPT_OF_LOOP, Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
@@ -86,23 +87,26 @@ class ControlNode(Node):
     def _run(self, process: Process, name: str, prefixes: tuple[str, ...]) -> Leadership:
         store = Connection(process, self.etcd, self.link, self.invariants, name, self.off.keeps)
         view = self.off.view(store, (*prefixes, f"lock/{name}"), self.clock, lambda: thread.wake())
-        leadership = Leadership(store, name, process.name, CONTROL_TTL_S, self.clock)
-        thread = store.thread = process.run(self._loop(process, name, store, view, leadership))
+        journal = Journal(store, name, self.clock, KEPT_OF_LOOP)
+        leadership = Leadership(store, name, process.name, CONTROL_TTL_S, self.clock, journal)
+        thread = store.thread = process.run(self._loop(process, name, store, view, leadership, journal))
         return leadership
 
-    def _loop(self, process: Process, name: str, store: Connection, view: View, leadership: Leadership) -> Loop:
+    def _loop(
+        self, process: Process, name: str, store: Connection, view: View, leadership: Leadership, journal: Journal
+    ) -> Loop:
         if name == "image":
             pool = cast(Pool, ImagePool(process, self.images, store.decide))
             return ImageLoop(store, view, lambda _: pool, self.clock, leadership)
         decide, period_s = (schedule, 10.0) if name == "scheduler" else (sweep, PERIOD_S)
-        journal = Journal(store, name, self.clock) if name == "scheduler" else None
+        report = SchedulerReport(journal) if name == "scheduler" else None
 
         def watched(facts: Facts, now_s: float) -> list[Decision]:
             if decisions := decide(facts, now_s):
                 store.decide()
             return self.off.rewrite(decisions)
 
-        return self.off.decider(name, store, view, watched, self.clock, leadership, period_s, journal)
+        return self.off.decider(name, store, view, watched, self.clock, leadership, period_s, report)
 
     def stop(self) -> None:
         """In order, as for an upgrade: another leads at once, and may know less."""

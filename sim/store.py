@@ -24,7 +24,7 @@ LATE_S = (0.2, 1.0, 4.0, 12.0)
 CLOCK_TOLERANCE = 1.05  # clocks drift
 TELLING = (
     *("name", "host", "epoch", "boots", "want", "phase", "power", "deleted_at", "error", "owner", "memory_mib", "spread"),
-    *("image", "enabled", "stray_vms", "about", "text"),
+    *("image", "enabled", "stray_vms", "about", "reason"),
 )
 
 Keep = Callable[[Requirement], bool]

@@ -14,7 +14,6 @@ from ucloud.base.errors import Conflict, Temporary
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
 from ucloud.model.facts import Facts
 from ucloud.store.contract import MAX_OPERATIONS, Store
-from ucloud.store.journal import Journal
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
@@ -73,6 +72,16 @@ def run_all(loops: Sequence[tuple[Loop, threading.Event]], stop: threading.Event
         raise bugs[0]
 
 
+class Report(Protocol):
+    """Tells people what a loop sees and decides, at once and without ever failing."""
+
+    def looked(self, facts: Facts, leads: bool) -> None:
+        """leads: False while this process only stands by: then another one tells it."""
+
+    def decided(self, facts: Facts, decision: Decision) -> None:
+        """The decision stands; `facts` are those that it was made from."""
+
+
 class Decider:
     """A loop whose only act is to commit decisions. `leadership`: only the leader decides, and every decision rests on
     its lock; None: nobody else writes these records."""
@@ -86,10 +95,10 @@ class Decider:
         clock: Clock,
         leadership: Leadership | None = None,
         period_s: float = 10.0,
-        journal: Journal | None = None,
+        report: Report | None = None,
     ) -> None:
         self.name = name
-        self._journal, self._complained_of = journal, dict[str, str]()
+        self._report = report
         self._store, self._view, self._decide, self._clock = store, view, decide, clock
         self._leadership, self._period_s = leadership, period_s
         self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
@@ -102,21 +111,15 @@ class Decider:
         if self._leadership:
             held = self._leadership.hold(self._view)
             pause_s = min(pause_s, self._leadership.renew_s)
+            if self._report:
+                self._report.looked(self._view, held is not None)
             if held is None:
                 return pause_s
             lock = (held,)
-        self._complain()
         if not self._may_decide():
             return min(pause_s, 1.0)
         decisions = self._decide(self._view, self._clock.now_s())
         return pause_s if self._commit_all(decisions, lock) else 0.05
-
-    def _complain(self) -> None:
-        """Say once of each record that cannot be read that it is left out."""
-        for key, reason in self._view.bad.items():
-            if self._journal and self._complained_of.get(key) != reason:
-                self._journal.say(key, f"this record cannot be read and is left out: {reason}")
-        self._complained_of = dict(self._view.bad)
 
     def _may_decide(self) -> bool:
         """Never on a view that is old, or that lacks what this loop itself has written."""
@@ -164,6 +167,8 @@ class Decider:
         self._written |= {key: revision for key in (*puts, *deletes) if self._view.watches(key)}
         for decision in batch:
             log.info("%s %s: %s", decision.verb, decision.key, decision.reason)
+            if self._report:
+                self._report.decided(self._view, decision)
 
 
 def raise_to(requirement: Requirement, raised: dict[str, int]) -> Requirement:

@@ -13,24 +13,25 @@ from ucloud.image.loop import ImageLoop
 from ucloud.loop import Decider, Loop, run_all
 from ucloud.scheduler.decide import decide as schedule
 from ucloud.scheduler.hosts import Policy
+from ucloud.scheduler.report import SchedulerReport
 from ucloud.store.contract import Store
-from ucloud.store.journal import Journal
+from ucloud.store.journal import KEPT_OF_LOOP, Journal
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
-Make = Callable[[Config, Store, View, SystemClock, Leadership], Loop]
+Make = Callable[[Config, Store, View, SystemClock, Leadership, Journal], Loop]
 
 
-def scheduler(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+def scheduler(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:
     decide = partial(schedule, policy=Policy(cpu_overcommit=config.control.cpu_overcommit))
-    return Decider("scheduler", store, view, decide, clock, leadership, journal=Journal(store, "scheduler", clock))
+    return Decider("scheduler", store, view, decide, clock, leadership, report=SchedulerReport(journal))
 
 
-def images(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+def images(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:
     return ImageLoop(store, view, drivers.pool, clock, leadership)
 
 
-def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership) -> Loop:
+def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:
     return Decider("idempotency", store, view, idempotency.decide, clock, leadership, idempotency.PERIOD_S)
 
 
@@ -44,12 +45,13 @@ LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; w
 def main(config: Config) -> None:
     """Run until SIGTERM."""
     stop, clock, store = stop_on_signals(), SystemClock(), open_store(config)
-    loops, leaderships = [], []
+    loops, leaderships = list[tuple[Loop, threading.Event]](), []
     for name, (make, prefixes) in LOOPS.items():
-        woken = threading.Event()
+        woken, journal_woken = threading.Event(), threading.Event()
         view = View(store, (*prefixes, f"lock/{name}"), clock, woken.set)
-        leadership = Leadership(store, name, process_name("control"), config.control.ttl_s, clock)
-        loops.append((make(config, store, view, clock, leadership), woken))
+        journal = Journal(store, name, clock, KEPT_OF_LOOP, journal_woken.set)
+        leadership = Leadership(store, name, process_name("control"), config.control.ttl_s, clock, journal)
+        loops += [(make(config, store, view, clock, leadership, journal), woken), (journal, journal_woken)]
         leaderships.append(leadership)
     try:
         run_all(loops, stop)

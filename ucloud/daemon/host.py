@@ -21,6 +21,7 @@ from ucloud.host.loop import Heartbeat, HostLoop, Threads
 from ucloud.loop import run_all
 from ucloud.model import keys
 from ucloud.model.host import Alive, Endpoint, Inventory, Secret
+from ucloud.store.journal import KEPT_OF_HOST, Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.view import View
 
@@ -34,7 +35,7 @@ def main(config: Config) -> None:
         raise Invalid("[host] id: missing; it is the one that the API gave to this host")
     lock = take_lock(Path(config.host.state_dir))
     raise_file_limit()
-    stop, woken, beat_woken = stop_on_signals(), threading.Event(), threading.Event()
+    stop, woken, beat_woken, journal_woken = stop_on_signals(), threading.Event(), threading.Event(), threading.Event()
     clock, store = SystemClock(), open_store(config)
     hypervisor = drivers.hypervisor(config)
     hypervisor.subscribe(woken.set)
@@ -42,6 +43,7 @@ def main(config: Config) -> None:
     server = Server(config.host.address, token, hypervisor)
     threading.Thread(target=server.serve_forever, name="endpoint", daemon=True).start()
     id = config.host.id
+    journal = Journal(store, id, clock, KEPT_OF_HOST, journal_woken.set)
     view = View(store, [keys.manifests(id), keys.statuses(id), keys.fence(id)], clock, woken.set)
     loop = HostLoop(
         store,
@@ -53,10 +55,11 @@ def main(config: Config) -> None:
         inventory(config, hypervisor),
         Endpoint(host=id, url=server.url, token=Secret(token)),
         config.host.power_down_s,
+        journal,
     )
     leased = LeasedKey(store, Alive(host=id, boot=drivers.machine.boot_id()), config.host.ttl_s, clock)
     try:
-        run_all([(loop, woken), (Heartbeat(leased, leased.renew_s), beat_woken)], stop)
+        run_all([(loop, woken), (Heartbeat(leased, leased.renew_s), beat_woken), (journal, journal_woken)], stop)
     finally:
         server.shutdown()
         hypervisor.close()

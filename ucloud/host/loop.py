@@ -21,12 +21,15 @@ from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.pool.contract import Pool
 from ucloud.host import wanted
 from ucloud.host.decide import Act, Step, Verb, World, decide
+from ucloud.host.news import news_of
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import Decision, absent, unchanged
-from ucloud.model.host import Endpoint, Inventory
+from ucloud.model.event import News
+from ucloud.model.host import Endpoint, Host, Inventory
 from ucloud.model.record import Fact
-from ucloud.model.vm import Manifest, PoolRef, Status
+from ucloud.model.vm import Manifest, PoolRef, Status, Vm
 from ucloud.store.contract import Store
+from ucloud.store.journal import Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.view import View
 
@@ -123,8 +126,11 @@ class HostLoop:
         inventory: Inventory,
         endpoint: Endpoint,
         power_down_s: float = 90.0,
+        journal: Journal | None = None,
     ) -> None:
         self.host = inventory.host
+        self._journal = journal
+        self._news: dict[str, News] = {}  # VM → what to tell once its step is done
         self._store, self._view, self._clock = store, view, clock
         self._hypervisor, self._pools, self._executor = hypervisor, pools, executor
         self._inventory, self._endpoint, self._power_down_s = inventory, endpoint, power_down_s
@@ -161,7 +167,7 @@ class HostLoop:
         self._due = {vm for vm in steps if vm in busy or not self._seen(vm) or self._is_refused(vm)}
         for vm, step in steps.items():
             if vm not in self._due:
-                self._submit(vm, step)
+                self._submit(vm, step, world)
         return self._pause_s()
 
     def _refresh(self) -> None:
@@ -183,7 +189,10 @@ class HostLoop:
             if verb == "power-down" or self._stepped_s < retry.due_s <= now_s:
                 self._due.add(vm)
 
-    def _submit(self, vm: str, step: Step) -> None:
+    def _submit(self, vm: str, step: Step, world: World) -> None:
+        before = world.statuses.get(vm)
+        if news := news_of(step, before.record if before else None, world.guests.get(vm)):
+            self._news[vm] = news
         if isinstance(step, Decision):
             puts = {record.key: self._view.encode(record) for record in step.puts}
             self._executor.submit(vm, partial(self._commit, vm, step, puts))
@@ -279,6 +288,9 @@ class HostLoop:
     def _learn(self, outcome: Outcome) -> None:
         """Draw the conclusions of a step that a worker has finished."""
         step = outcome.step
+        news = self._news.pop(outcome.vm, None)
+        if news and self._journal and not outcome.error:
+            self._journal.say(news, *self._known_as(outcome.vm))
         if isinstance(step, Act):
             if outcome.error:
                 self._fail(step, outcome.error)
@@ -292,6 +304,13 @@ class HostLoop:
                 self._view.distrust()  # it may have happened: read again
             retry = self._refused.setdefault(outcome.vm, Retry(None))
             retry.note(self._clock.monotonic_s(), min(PERIOD_S, FIRST_REFUSED_S * retry.doubled))
+
+    def _known_as(self, id: str) -> tuple[str, str]:
+        """The key and the name by which people know what has this id: a VM, or this host."""
+        if id == self.host:
+            return Host.at(id), ""
+        manifest = self._view.get(Manifest, Manifest.at(self.host, id))
+        return Vm.at(id), manifest.record.name if manifest else ""
 
     # What the workers do.
 

@@ -11,9 +11,11 @@ from ucloud.base.clock import Clock
 from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.model.bookkeeping import Lock
 from ucloud.model.decision import Unchanged, absent
+from ucloud.model.event import News
 from ucloud.model.facts import Facts
 from ucloud.model.record import encode
 from ucloud.store.contract import Store
+from ucloud.store.journal import Journal
 
 log = logging.getLogger("ucloud.store.lock")
 
@@ -21,8 +23,11 @@ log = logging.getLogger("ucloud.store.lock")
 class Leadership:
     """Single-threaded: called by the loop that it is about. `owner` is unique to the process."""
 
-    def __init__(self, store: Store, loop_name: str, owner: str, ttl_s: float, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, loop_name: str, owner: str, ttl_s: float, clock: Clock, journal: Journal | None = None
+    ) -> None:
         self.renew_s = ttl_s / 3
+        self._journal = journal
         self._store, self._clock, self._ttl_s = store, clock, ttl_s
         self._lock = Lock(loop=loop_name, owner=owner)
         self._lease = 0
@@ -94,6 +99,8 @@ class Leadership:
     def _win(self, revision: int) -> None:
         self._held = Unchanged(self._lock.key, revision)
         log.info("leads the %s loop from now on", self._lock.loop)
+        if self._journal:
+            self._journal.say(News("leads", f"{self._lock.owner} leads the {self._lock.loop} loop from now on"), self._lock.key)
 
     def _lose(self, why: str) -> None:
         self._held, self._lease = None, 0

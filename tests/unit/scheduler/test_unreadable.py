@@ -5,7 +5,9 @@ import pytest
 from tests.unit.world import NOW_S, World, host, pool, vm
 from ucloud.loop import Decider
 from ucloud.scheduler.decide import decide
-from ucloud.store.journal import Journal
+from ucloud.scheduler.report import SchedulerReport
+from ucloud.store.journal import PERIOD_S, Journal
+from ucloud.store.lock import Leadership
 
 
 @pytest.mark.parametrize("key", ["placement/vm-a", "manifest/host-1/vm-a", "status/host-1/vm/vm-a", "vm/vm-a"])
@@ -28,10 +30,14 @@ def test_nothing_is_placed_on_a_host_whose_load_is_not_known() -> None:
 def test_it_is_said_once() -> None:
     world = World(pool())
     world.store.commit({"vm/vm-a": b"[]"})
-    journal = Journal(world.store, "scheduler", world.clock)
-    loop = Decider("scheduler", world.store, world.view, decide, world.clock, journal=journal)
+    journal = Journal(world.store, "scheduler", world.clock, kept=10)
+    leadership = Leadership(world.store, "scheduler", "me", 6.0, world.clock)
+    report = SchedulerReport(journal)
+    loop = Decider("scheduler", world.store, world.view, decide, world.clock, leadership, report=report)
     loop.step()
     loop.step()
+    world.clock.pass_s(PERIOD_S)
+    journal.step()
     (event,) = world.store.list("event/").items
     assert b"vm/vm-a" in event.value
     assert b"left out" in event.value
