@@ -11,7 +11,8 @@ import secrets
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from ucloud.api import action, health, host, image, internal, pool, power, resize, vm
+from ucloud import __version__
+from ucloud.api import action, docs, health, host, image, internal, openapi, pool, power, resize, vm
 from ucloud.api.describe import ErrorAnswer, ErrorShown, reply
 from ucloud.api.services import Services
 from ucloud.base.errors import Error, Forbidden, Temporary
@@ -38,7 +39,7 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(Exception, _bug)
     health.measure(app, services)
     app.before_request(_refuse_strange_pages)  # counted like every other request
-    for noun in (vm, power, resize, image, host, pool, action, internal, health):
+    for noun in (vm, power, resize, image, host, pool, action, internal, health, openapi, docs):
         app.register_blueprint(noun.routes)
     return app
 
@@ -67,6 +68,8 @@ def _name_request() -> None:
 
 def _name_answer(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Ucloud-Version"] = __version__  # a client may be older or newer
+    response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"  # a guest's log is no page
     return response
 

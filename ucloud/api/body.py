@@ -25,6 +25,7 @@ class Field(NamedTuple):
     name: str
     type: Any
     required: bool
+    default: Any
     rule: str
 
 
@@ -32,7 +33,7 @@ class Field(NamedTuple):
 def fields_of(kind: type[Struct]) -> Mapping[str, Field]:
     """By the name that stands in JSON."""
     return {
-        field.encode_name: Field(field.name, plain(field.type), field.required, rule_of(field.type))
+        field.encode_name: Field(field.name, plain(field.type), field.required, field.default, rule_of(field.type))
         for field in msgspec.structs.fields(kind)
     }
 

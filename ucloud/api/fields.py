@@ -51,9 +51,13 @@ LABELS_RULE = (
 LabelKey: TypeAlias = Annotated[str, Meta(pattern=f"^{LABEL}{END}")]
 LabelValue: TypeAlias = Annotated[str, Meta(pattern=f"^({LABEL})?{END}")]
 
-Name: TypeAlias = Annotated[str, ruled(NAME_RULE, is_name, pattern=rf"^[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?{END}")]
-Reference: TypeAlias = Annotated[str, ruled("a name or an id", pattern=rf"^[a-z0-9][a-z0-9-]{{0,62}}{END}")]
-Labels: TypeAlias = Annotated[dict[LabelKey, LabelValue], ruled(LABELS_RULE, are_labels, max_length=MAX_LABELS)]
+Name: TypeAlias = Annotated[
+    str, ruled(NAME_RULE, is_name, pattern=rf"^[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?{END}", examples=["web"])
+]
+Reference: TypeAlias = Annotated[str, ruled("a name or an id", pattern=rf"^[a-z0-9][a-z0-9-]{{0,62}}{END}", examples=["tiny"])]
+Labels: TypeAlias = Annotated[
+    dict[LabelKey, LabelValue], ruled(LABELS_RULE, are_labels, max_length=MAX_LABELS, examples=[{"tier": "front"}])
+]
 LabelFilter: TypeAlias = Annotated[str, ruled("KEY or KEY=VALUE", pattern=f"^{LABEL}(=({LABEL})?)?{END}")]
 Spread: TypeAlias = Annotated[
     str,
@@ -64,14 +68,20 @@ HostWish: TypeAlias = Annotated[
 ]
 Path: TypeAlias = Annotated[
     str,
-    ruled("an absolute path of at most 1000 printable characters", is_path, pattern=f"^/{NO_CONTROLS[1:]}", max_length=1000),
+    ruled(
+        "an absolute path of at most 1000 printable characters",
+        is_path,
+        pattern=f"^/{NO_CONTROLS[1:]}",
+        max_length=1000,
+        examples=["/srv/pool"],
+    ),
 ]
-Sha256: TypeAlias = Annotated[str, ruled("a SHA-256: 64 of 0-9 and a-f", pattern=f"^[0-9a-f]{{64}}{END}")]
+Sha256: TypeAlias = Annotated[str, ruled("a SHA-256: 64 of 0-9 and a-f", pattern=f"^[0-9a-f]{{64}}{END}", examples=["0" * 64])]
 Cursor: TypeAlias = Annotated[
     str, ruled("the next_cursor of an earlier answer", pattern=NO_CONTROLS, max_length=500), Meta(description="where to go on")
 ]
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000, description="how many at most")]
-Cpus: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]
+Cpus: TypeAlias = Annotated[int, Meta(ge=1, le=1024, examples=[2])]
 MemoryMib: TypeAlias = Annotated[int, Meta(ge=16, le=16 * 1024 * 1024)]
 DiskMib: TypeAlias = Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)]
 Protection: TypeAlias = Annotated[bool, Meta(description="it cannot be deleted while this is true")]
