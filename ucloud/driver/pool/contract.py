@@ -65,8 +65,8 @@ class Pool(Protocol):
         """(VM id, disk name) of every disk."""
 
     def add_disk(self, vm: str, name: str, image: str, size_mib: int) -> None:
-        """Clone a published image and grow the clone to `size_mib`. A disk that is there already stays as it is;
-        one that was made and has been lost is not made anew (Temporary)."""
+        """Clone a published image and grow the clone to `size_mib`, while no guest has it. A disk that is there already is
+        grown if it is smaller, and never shrinks; one that was made and has been lost is not made anew (Temporary)."""
 
     def remove_disk(self, vm: str, name: str) -> None: ...
 

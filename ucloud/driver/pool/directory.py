@@ -16,7 +16,6 @@ guessed by it.
 import contextlib
 import os
 import shutil
-import stat
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -28,6 +27,8 @@ from ucloud.base.errors import Invalid, Temporary
 from ucloud.driver.pool import confine, header, upload
 from ucloud.driver.pool.contract import Examined, Progress
 from ucloud.driver.pool.files import FULL, PART, files_in, is_abandoned, new_file, place, remove, remove_if_empty
+from ucloud.driver.pool.growth import grow
+from ucloud.driver.pool.header import read_head
 from ucloud.driver.pool.rules import check_growth, check_ids, no_room
 from ucloud.model.guest import GuestDisk
 
@@ -146,6 +147,8 @@ class DirectoryPool:
         with self._world():
             if disk.exists():
                 made.touch()
+                with self._says_if_full():
+                    grow(disk, size_mib)
                 return
             if made.exists():
                 raise Temporary(f"pool {self.name}: the disk {disk} is gone; put it back, or delete the VM", retry_s=10)
@@ -156,15 +159,13 @@ class DirectoryPool:
             disk.parent.mkdir(exist_ok=True)
             disk.parent.chmod(0o711)
             try:
-                with new_file(disk) as part:
+                with self._says_if_full(), new_file(disk) as part:
                     part.touch(0o600)
                     # -u: create does not open the image, which is a stranger's, as root.
                     qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(part), f"{size_mib}M")
                 made.touch()
-            except BaseException as error:
+            except BaseException:
                 remove_if_empty(disk.parent)
-                if isinstance(error, Temporary) and shutil.disk_usage(self._disks).free < EMPTY_DISK_BYTES:
-                    raise Temporary(f"pool {self.name} is full; make room", retry_s=10) from error
                 raise
 
     def remove_disk(self, vm: str, name: str) -> None:
@@ -257,6 +258,15 @@ class DirectoryPool:
                     remove_if_empty(directory)
 
     @contextlib.contextmanager
+    def _says_if_full(self) -> Iterator[None]:
+        try:
+            yield
+        except Temporary as error:
+            if shutil.disk_usage(self._disks).free < EMPTY_DISK_BYTES:
+                raise Temporary(f"pool {self.name} is full; make room", retry_s=10) from error
+            raise
+
+    @contextlib.contextmanager
     def _world(self) -> Iterator[None]:
         """What the operating system refuses is Temporary; and that the pool is not there: it may be tomorrow, with what is
         mounted here."""
@@ -272,18 +282,6 @@ class DirectoryPool:
 
     def _refusal(self, error: OSError) -> Temporary:
         return Temporary(f"pool {self.name}: {error}", retry_s=10 if error.errno in FULL else 1)
-
-
-def read_head(path: Path) -> tuple[bytes, int]:
-    """The first bytes of a regular file, and its size."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Invalid("the upload is not a file")
-        return os.read(descriptor, header.BYTES), status.st_size
-    finally:
-        os.close(descriptor)
 
 
 def qemu_img(*arguments: str) -> None:

@@ -112,6 +112,8 @@ class FakePool:
                     raise Temporary(f"{image} is not in pool {self.name}")
                 check_growth(size_mib, self._published[image].virtual_size_mib)
                 self._disks[vm, name] = (image, size_mib)
+            image, has_mib = self._disks[vm, name]
+            self._disks[vm, name] = (image, max(has_mib, size_mib))
         self._fail("add_disk", self._failing_after)
 
     def remove_disk(self, vm: str, name: str) -> None:
@@ -124,6 +126,9 @@ class FakePool:
     def attachment(self, vm: str, name: str) -> GuestDisk:
         check_ids(vm, name)
         return GuestDisk(name=name, path=f"/{self.name}/{vm}/{name}")
+
+    def size_mib(self, vm: str, name: str) -> int:
+        return self._disks[vm, name][1]
 
     def preload(self, image: str, virtual_size_mib: int = 1) -> None:
         """As if an image had been uploaded and published."""

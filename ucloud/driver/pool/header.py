@@ -5,7 +5,10 @@ in its header, which is small and fixed: whoever passes here has nothing left to
 The format is decided here, once. It is told to qemu ever after, which must never guess: a guest writes its own first bytes.
 """
 
+import os
+import stat
 import struct
+from pathlib import Path
 
 from ucloud.base.errors import Invalid
 from ucloud.driver.pool.contract import Examined
@@ -22,6 +25,18 @@ FIXED = struct.Struct(">4sIQIIQIIQQIIQ")  # qcow2 version 2; big endian
 FEATURES = struct.Struct(">QQQII")  # what version 3 adds
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
 HARMFUL = {DIRTY: "was not closed properly", CORRUPT: "is marked as corrupt", DATA_FILE: "keeps its data in another file"}
+
+
+def read_head(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a regular file, and its size."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Invalid(f"{path.name} is not a file")
+        return os.read(descriptor, BYTES), status.st_size
+    finally:
+        os.close(descriptor)
 
 
 def examine(head: bytes, size: int, max_virtual_mib: int) -> Examined:

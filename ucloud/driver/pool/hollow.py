@@ -4,7 +4,7 @@ For the fake hypervisor, where many daemons share one pool: benchmarks of the co
 """
 
 from ucloud.driver.pool import header
-from ucloud.driver.pool.directory import DirectoryPool, read_head
+from ucloud.driver.pool.directory import DirectoryPool
 from ucloud.driver.pool.rules import check_growth, check_ids
 
 
@@ -14,7 +14,7 @@ class HollowPool(DirectoryPool):
         disk = self._disk(vm, name)
         with self._world():
             if not disk.exists():
-                head, _ = read_head(self._image(image))
+                head, _ = header.read_head(self._image(image))
                 check_growth(size_mib, -(-header.virtual_bytes(head) // header.MIB))
                 disk.parent.mkdir(exist_ok=True)
                 disk.touch()
