@@ -23,7 +23,8 @@ from ucloud.cli.main import main
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
 PROGRESS = re.compile(
-    r"^[a-z0-9-]+: (computing|uploading|waiting|pending|placing|starting|running|stopping|deleting|stopped|gone)"
+    r"^asking for|^[0-9]+ of [0-9]+ done"
+    r"|^[a-z0-9-]+: (computing|uploading|waiting|pending|placing|starting|running|stopping|deleting|stopped|gone)"
 )
 
 

@@ -39,6 +39,7 @@ class VmCreate(Struct, frozen=True):
     disk_mib: Annotated[DiskMib | UnsetType, Meta(description="by default the image's size")] = UNSET
     host: Annotated[HostWish | UnsetType, Meta(description="where alone it may run; by default anywhere")] = UNSET
     spread: Annotated[Spread | UnsetType, Meta(description="VMs of a group share no host, or no value of its label")] = UNSET
+    pool: Annotated[Name | UnsetType, Meta(description="where its disk lies: as yet only that of the image")] = UNSET
     labels: Labels = {}
     delete_protection: Protection = False
 
@@ -120,6 +121,9 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
     if source.get(Unique, unique_name):
         raise Conflict(f"there is a VM named {wanted.name} already", {"name": "taken"})
     image, size_mib = ready_image(wanted.image, source)
+    if wanted.pool not in (UNSET, image.record.pool):
+        why = f"must be {image.record.pool}, where its image lies"
+        raise Invalid(f"pool: {why}", {"pool": why})
     disk_mib = size_mib if wanted.disk_mib is UNSET else wanted.disk_mib
     if disk_mib < size_mib:
         raise Invalid(

@@ -1,13 +1,14 @@
 """Errors for people: what is wrong, and what to type next."""
 
-import contextlib
-
 import click
 
 from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, NotFound
-from ucloud.cli.options import connect
+from ucloud.cli.names import did_you_mean, names
 from ucloud.cli.output import printable
 from ucloud.client import ConfigError, Unreachable
+
+NOUNS = ("vm", "image", "host", "pool")
+SHOWN = 10
 
 
 def tell(error: Error, context: click.Context) -> None:
@@ -17,27 +18,33 @@ def tell(error: Error, context: click.Context) -> None:
 
 
 def _next(error: Error, context: click.Context) -> list[str]:
-    noun = (context.invoked_subcommand or "").strip()
     if isinstance(error, Unreachable):
         tried = [f"  tried {address}: {reason}" for address, reason in error.details.items()]
-        return [*tried, "Start a cloud on this machine with `ucloud up`, or say where it is with --api or UCLOUD_API."]
+        here = "Is the cloud on this machine? `ucloud status` tells how it is; `script/up` or `ucloud up` starts one."
+        return [*tried, here, "Is it elsewhere? Say where its API is with --api or UCLOUD_API."]
     if isinstance(error, ConfigError):
         return ["Correct it, or say where the API is with --api."]
-    if isinstance(error, Invalid) and "image" in error.details:
-        return [_images(context), "All images: ucloud image list"]
-    if isinstance(error, NotFound) and noun in ("vm", "image", "host"):
-        return [f"All there are: ucloud {noun} list"]
-    if isinstance(error, Conflict) and error.details.get("name") == "taken":
-        return [f"Choose another name, or look at what has it: ucloud {noun} list"]
     if isinstance(error, NoCapacity):
         return ["What the hosts have: ucloud host list"]
+    if isinstance(error, NotFound):
+        return [_instead(noun, str(error.details[noun]), context) for noun in NOUNS if noun in error.details]
+    if isinstance(error, Invalid):
+        return [
+            _instead(noun, str(context.params[noun]), context)
+            for noun in NOUNS
+            if noun in error.details.keys() & context.params.keys()
+        ]
+    noun = context.parent.info_name if context.parent else ""
+    if isinstance(error, Conflict) and error.details.get("name") == "taken" and noun in NOUNS:
+        return [f"Choose another name, or look at what has it: ucloud {noun} list"]
     return []
 
 
-def _images(context: click.Context) -> str:
-    names = []
-    with contextlib.suppress(Error):
-        names = [image["name"] for image in connect(context).images()]
-    if not names:
-        return "There is no image yet; upload one: ucloud image upload NAME FILE"
-    return f"There is: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
+def _instead(noun: str, reference: str, context: click.Context) -> str:
+    known = names(context, noun)
+    if noun == "image" and not known:
+        return "Look at what there is: ucloud image list; upload one: ucloud image upload NAME FILE"
+    question = did_you_mean(reference, known).capitalize()
+    if not question and known:
+        question = f"There is: {', '.join(known[:SHOWN])}{', …' if len(known) > SHOWN else ''}."
+    return f"{question} All there are: ucloud {noun} list".strip()

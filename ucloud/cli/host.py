@@ -2,7 +2,9 @@
 
 import click
 
-from ucloud.cli.options import Label, Size, connect, output_option
+from ucloud.cli.names import Reference
+from ucloud.cli.noun import Noun
+from ucloud.cli.options import LabelChange, Size, connect, output_option
 from ucloud.cli.output import show_list, show_one, size
 
 COLUMNS = {
@@ -16,7 +18,7 @@ COLUMNS = {
 }
 
 
-@click.group()
+@click.group(cls=Noun)
 def host() -> None:
     """Hosts: the machines that carry VMs."""
 
@@ -35,7 +37,7 @@ def list_(context: click.Context, output: str) -> None:
 
 
 @host.command()
-@click.argument("host")
+@click.argument("host", type=Reference("host"))
 @output_option
 @click.pass_context
 def show(context: click.Context, host: str, output: str) -> None:
@@ -49,7 +51,7 @@ def show(context: click.Context, host: str, output: str) -> None:
 
 
 @host.command()
-@click.argument("host")
+@click.argument("host", type=Reference("host"))
 @click.pass_context
 def enable(context: click.Context, host: str) -> None:
     """Let new VMs come to a host.
@@ -63,7 +65,7 @@ def enable(context: click.Context, host: str) -> None:
 
 
 @host.command()
-@click.argument("host")
+@click.argument("host", type=Reference("host"))
 @click.pass_context
 def disable(context: click.Context, host: str) -> None:
     """Let no new VM come to a host; those that are there stay.
@@ -77,20 +79,25 @@ def disable(context: click.Context, host: str) -> None:
 
 
 @host.command("set")
-@click.argument("host")
-@click.option("--label", "labels", type=Label(), multiple=True, help="Replaces all labels that it has; may be repeated.")
+@click.argument("host", type=Reference("host"))
+@click.option("--label", "labels", type=LabelChange(), multiple=True, help="KEY=VALUE sets one, KEY- removes it; repeatable.")
 @click.option("--cpus", type=click.IntRange(min=0), help="Cores to use of it; 0: all.")
 @click.option("--memory", type=Size(), help="Memory to use of it, with its unit: K, M, G, T.")
 @output_option
 @click.pass_context
 def set_(
-    context: click.Context, host: str, labels: tuple[tuple[str, str], ...], cpus: int | None, memory: int | None, output: str
+    context: click.Context,
+    host: str,
+    labels: tuple[tuple[str, str | None], ...],
+    cpus: int | None,
+    memory: int | None,
+    output: str,
 ) -> None:
-    """Change what is wanted of a host.
+    """Change what is wanted of a host; what is not named stays.
 
     \b
     Example:
-      ucloud host set h1 --label rack=r1 --label disk=ssd --memory 64G
+      ucloud host set h1 --label rack=r1 --label old- --memory 64G
     """
     if not labels and cpus is None and memory is None:
         raise click.UsageError("say what to change: --label, --cpus or --memory")

@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from ucloud.cli import progress
+from ucloud.cli.names import Reference
+from ucloud.cli.noun import Noun
 from ucloud.cli.options import connect, output_option, wait_options
 from ucloud.cli.output import bytes_size, show_list, show_one, size
 from ucloud.cli.progress import Failed
@@ -20,7 +22,7 @@ COLUMNS = {
 }
 
 
-@click.group()
+@click.group(cls=Noun)
 def image() -> None:
     """Images: what the disks of VMs are cloned from."""
 
@@ -37,7 +39,7 @@ def _full_file(context: click.Context, param: click.Parameter, file: Path) -> Pa
 @image.command()
 @click.argument("name")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), callback=_full_file)
-@click.option("--pool", help="Where to keep it.  [default: the only pool there is]")
+@click.option("--pool", type=Reference("pool"), help="Where to keep it.  [default: the only pool there is]")
 @wait_options
 @output_option
 @click.pass_context
@@ -80,7 +82,7 @@ def list_(context: click.Context, output: str) -> None:
 
 
 @image.command()
-@click.argument("image")
+@click.argument("image", type=Reference("image"))
 @output_option
 @click.pass_context
 def show(context: click.Context, image: str, output: str) -> None:
@@ -94,7 +96,7 @@ def show(context: click.Context, image: str, output: str) -> None:
 
 
 @image.command()
-@click.argument("image")
+@click.argument("image", type=Reference("image"))
 @wait_options
 @output_option
 @click.pass_context

@@ -3,26 +3,54 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage. `ucloud.daemon.main` adds the commands that run a cloud (up, down, status).
 """
 
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
 import click
 
 from ucloud import __version__
 from ucloud.base.errors import Error
-from ucloud.cli import fault, host, image, vm
+from ucloud.cli import completion, fault, host, image, pool, topic, vm
+from ucloud.cli.noun import FAILED, OTHERS, Noun
 from ucloud.client import ConfigError
 
 
-class Program(click.Group):
+class Program(Noun):
+    def main(self, *args: Any, **extra: Any) -> Any:
+        _write_whatever_comes(sys.stdout)
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # a full disk, a file that cannot be read, an output that was closed
+            _drop(sys.stdout)
+            with suppress(OSError):
+                click.echo(f"Error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except Error as error:
-            fault.tell(error, ctx)
+            fault.tell(error, ctx.meta.get(FAILED, ctx))
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
-        except BrokenPipeError:
-            raise  # click ends quietly
-        except OSError as error:  # a full disk, a file that cannot be read
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(1)
+
+    def meant(self, context: click.Context, word: str) -> str:
+        """Other programs have no noun `vm`: there the verb comes first."""
+        verb = word if word in vm.vm.commands else OTHERS.get(word.lower(), "")
+        return super().meant(context, word) or (f"did you mean vm {verb}?" if verb in vm.vm.commands else "")
+
+
+def _write_whatever_comes(stream: TextIO | None) -> None:
+    """A character that the terminal's encoding lacks must not end the program."""
+    if stream is not None and hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+
+
+def _drop(stream: TextIO | None) -> None:
+    """What could not be written must not be tried again when the interpreter ends, with words of its own."""
+    with suppress(OSError, AttributeError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())  # type: ignore[union-attr]
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -37,7 +65,8 @@ class Program(click.Group):
 def main(context: click.Context, api: str | None) -> None:
     """Virtual machines on your own cloud.
 
-    Results go to stdout, progress and errors to stderr. Names and ids can be used alike.
+    Results go to stdout, progress and errors to stderr. Names and ids can be used alike. `ucloud help` lists topics to read
+    about.
 
     \b
     Example:
@@ -48,6 +77,5 @@ def main(context: click.Context, api: str | None) -> None:
     context.obj = api
 
 
-main.add_command(vm.vm)
-main.add_command(image.image)
-main.add_command(host.host)
+for command in (vm.vm, image.image, host.host, pool.pool, topic.help_, completion.completion):
+    main.add_command(command)

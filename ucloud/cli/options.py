@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
 
+from ucloud.cli.notices import Notices
 from ucloud.client import Client, addresses
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +41,42 @@ class Label(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return key, text
 
 
+class LabelChange(Label):
+    """A label to be set or, with a - at its end, to be removed: the value is None then."""
+
+    name = "key=value or key-"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str | None]:  # type: ignore[override]
+        text = str(value)
+        if text.endswith("-") and "=" not in text and len(text) > 1:
+            return text[:-1], None
+        return super().convert(value, param, ctx)
+
+
+class Setting(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """One of the settings that a thing has, KEY=VALUE."""
+
+    name = "key=value"
+
+    def __init__(self, kinds: Mapping[str, click.ParamType]) -> None:  # type: ignore[type-arg,unused-ignore]
+        self._kinds = kinds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        key, separator, text = str(value).partition("=")
+        if key not in self._kinds or not separator:
+            self.fail(f"{value!r} is no setting: give one of {', '.join(f'{known}=…' for known in self._kinds)}", param, ctx)
+        return key, self._kinds[key].convert(text, param, ctx)
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", str(value)):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return float(value)
+
+
 def output_option(function: F) -> F:
     return click.option(
         "-o",
@@ -56,7 +93,7 @@ def wait_options(function: F) -> F:
         "--timeout",
         "timeout_s",
         metavar="SECONDS",
-        type=click.FloatRange(min=0),
+        type=Seconds(),
         default=300,
         show_default=True,
         help="How long to wait; the work goes on afterwards.",
@@ -66,6 +103,7 @@ def wait_options(function: F) -> F:
 
 def connect(context: click.Context) -> Client:
     """The client for the addresses that `--api`, the environment or the configuration file name."""
-    client = Client(addresses(os.environ, context.obj))
+    notices = Notices()
+    client = Client(addresses(os.environ, context.obj), on_silence=notices.silence, on_version=notices.version)
     context.call_on_close(client.close)
     return client

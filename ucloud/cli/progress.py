@@ -1,17 +1,23 @@
-"""Waiting, with progress in words on stderr: a line that changes on a terminal, lines that stay elsewhere."""
+"""Waiting, with progress in words on stderr: one line that changes on a terminal, a line for each change elsewhere."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.table import Column
 
 from ucloud.base.errors import Error, Temporary
 from ucloud.cli.output import printable
+from ucloud.cli.together import Tell, each
 from ucloud.client import Client, Json, TimedOut
 
-Tell = Callable[[str], None]
+T = TypeVar("T")
+
+HINT_S = 5.0  # whoever waits longer wants to know what he can do
 
 
 class Failed(Error):
@@ -29,46 +35,97 @@ class Interrupted(Error):
 @contextmanager
 def telling() -> Iterator[Tell]:
     """What is told twice in a row is said once."""
-    console = Console(stderr=True, highlight=False, markup=False)
-    last = ""
-    if console.is_terminal:
-        with console.status("") as status:
-            yield lambda text: status.update(printable(text))
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _lines()
         return
+    words = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    columns = (SpinnerColumn("line"), words, TimeElapsedColumn(table_column=Column(no_wrap=True)))
+    with Progress(*columns, console=console, transient=True, expand=True, refresh_per_second=4) as live:
+        task = live.add_task("", total=None)
+        yield lambda text: live.update(task, description=printable(text)) if text else None
 
-    def line(text: str) -> None:
+
+def _lines() -> Tell:
+    began_s, last = time.monotonic(), ""
+
+    def tell(text: str) -> None:
         nonlocal last
-        if text != last:
-            click.echo(printable(text), err=True)
-        last = text
+        if text and text != last:
+            passed_s = time.monotonic() - began_s
+            click.echo(printable(text) + (f" ({passed_s:.0f} s)" if passed_s >= 1 else ""), err=True)
+        last = text or last
 
-    yield line
+    return tell
 
 
-def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look: str) -> None:
-    """Until all have ended; each with the name of what it is about. Raises Failed; and TimedOut, Temporary or Interrupted,
-    which say that the work goes on and that `look` is the command to see how far it is."""
-    failed = []
-    with telling() as tell:
-        for name, action in actions:
+def ask_each(names: Sequence[str], ask: Callable[[str], T]) -> dict[str, T]:
+    """Asks for all at once; answers by name. What is refused is told; the refusal is raised where all are refused alike."""
+    try:
+        with telling() as tell:
+            tell(f"asking for {len(names)}" if len(names) > 1 else "")
+            answers = each(names, lambda index, _: ask(names[index]), lambda _: None)
+    except KeyboardInterrupt:
+        raise Interrupted("some of it may have been asked for; see: ucloud vm list") from None
+    refusals = {name: answer for name, answer in zip(names, answers, strict=True) if isinstance(answer, Error)}
+    if len(refusals) == len(names) and len({error.message for error in refusals.values()}) == 1:
+        raise refusals[names[0]]
+    for name, error in refusals.items():
+        click.echo(f"Error: {name}: {printable(error.message)}", err=True)
+    return {name: answer for name, answer in zip(names, answers, strict=True) if not isinstance(answer, Error)}
 
-            def tell_progress(action: Json, name: str = name) -> None:
-                error = f" ({action['error']})" if action["error"] else ""
-                tell(f"{name}: {action['progress']}{error}")
 
-            try:
-                ended = client.wait(action, timeout_s, tell_progress)
-            except TimedOut as error:
-                raise TimedOut(f"{name}: {error.message}; the work goes on, see: {look}") from None
-            except Temporary as error:
-                message = f"{name}: no longer waiting: {error.message}; the work goes on, see: {look}"
-                raise type(error)(message, error.retry_s, error.details) from None
-            except KeyboardInterrupt:
-                raise Interrupted(f"{name}: no longer waiting; the work goes on, see: {look}") from None
-            if ended["state"] == "error":
-                failed.append(f"{name}: {ended['error']}")
+def refuse_less(done: Mapping[str, object], names: Sequence[str]) -> None:
+    if len(done) < len(names):
+        raise Failed(f"{len(names) - len(done)} of {len(names)} were refused")
+
+
+def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look: str, hint: str = "") -> None:
+    """Until all have ended; each with the name of what it is about. `hint`: what to do if it takes long.
+
+    Raises Failed; and TimedOut, Temporary or Interrupted, which say that the work goes on and that `look` is the command to
+    see how far it is.
+    """
+    began_s = time.monotonic()
+    last = {name: str(action["progress"]) for name, action in actions}
+
+    def wait_for(index: int, tell: Tell) -> Json:
+        name, action = actions[index]
+
+        def tell_progress(action: Json) -> None:
+            last[name] = action["progress"]
+            passed_s = time.monotonic() - began_s
+            tell(last[name] + (f" ({action['error']})" if action["error"] else "") + (hint if passed_s > HINT_S else ""))
+
+        return client.wait(action, max(began_s + timeout_s - time.monotonic(), 0), tell_progress)
+
+    try:
+        with telling() as tell:
+            ended = each([name for name, _ in actions], wait_for, tell)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{_names(actions)}: no longer waiting; the work goes on, see: {look}") from None
+    _judge({name: result for (name, _), result in zip(actions, ended, strict=True)}, last, timeout_s, look)
+
+
+def _judge(ended: dict[str, Json | Error], last: dict[str, str], timeout_s: float, look: str) -> None:
+    """Raises what wait() promises: what failed, or else why the first is not waited for any more."""
+    failed = [f"{name}: {end['error']}" for name, end in ended.items() if not isinstance(end, Error) and end["error"]]
+    going_on = {name: result for name, result in ended.items() if isinstance(result, Error)}
     if failed:
-        raise Failed("; ".join(failed))
+        raise Failed("; ".join(failed) + (f"; {len(going_on)} more are not done yet, see: {look}" if going_on else ""))
+    for name, error in going_on.items():
+        who = name + (f" (and {len(going_on) - 1} more)" if len(going_on) > 1 else "")
+        if isinstance(error, TimedOut):
+            raise TimedOut(f"{who}: after {timeout_s:g} s it is still {last[name]}; the work goes on, see: {look}")
+        if isinstance(error, Temporary):
+            message = f"{who}: no longer waiting: {error.message}; the work goes on, see: {look}"
+            raise type(error)(message, error.retry_s, error.details)
+        raise error
+
+
+def _names(actions: list[tuple[str, Json]]) -> str:
+    first = ", ".join(name for name, _ in actions[:3])
+    return first + (f" and {len(actions) - 3} more" if len(actions) > 3 else "")
 
 
 @contextmanager

@@ -1,13 +1,18 @@
 """ucloud vm …: one function per verb."""
 
+from typing import Any
+
 import click
 
-from ucloud.base.errors import Conflict, NotFound
 from ucloud.cli import progress
-from ucloud.cli.options import Label, Size, connect, output_option, wait_options
-from ucloud.cli.output import show_json, show_list, show_names, show_one, size
+from ucloud.cli.names import Reference
+from ucloud.cli.noun import Noun
+from ucloud.cli.options import Label, LabelChange, Setting, Size, connect, output_option, wait_options
+from ucloud.cli.output import as_text, show_bytes, show_json, show_list, show_names, show_one, size
 from ucloud.client import Client, Json
 
+MAX_COUNT = 100
+SETTINGS = {"delete_protection": click.BOOL}
 COLUMNS = {
     "NAME": lambda vm: vm["name"],
     "PHASE": lambda vm: vm["phase"],
@@ -20,57 +25,71 @@ COLUMNS = {
 }
 
 
-@click.group()
+@click.group(cls=Noun)
 def vm() -> None:
     """Virtual machines."""
 
 
 @vm.command()
 @click.argument("name")
-@click.option("--image", required=True, metavar="IMAGE", help="What its disk is cloned from.")
+@click.option("--image", required=True, type=Reference("image"), help="What its disk is cloned from.")
 @click.option("--cpus", type=int, default=1, show_default=True, help="Number of cores.")
 @click.option("--memory", type=Size(), default="512M", show_default=True, help="Memory, with its unit: K, M, G, T.")
 @click.option("--disk", type=Size(), help="Size of the disk, with its unit.  [default: that of the image]")
-@click.option("--host", metavar="HOST", help="Where it must run: a host, or a label of hosts, as in rack=r1.")
+@click.option("--host", type=Reference("host"), help="Where it must run: a host, or a label of hosts, as in rack=r1.")
 @click.option(
     "--spread",
     metavar="GROUP",
     help="VMs of one group never share a host; GROUP@LABEL: nor hosts with the same value of that label.",
 )
 @click.option("--label", "labels", type=Label(), multiple=True, help="To find it by; may be repeated.")
+@click.option("--pool", type=Reference("pool"), help="Where its disk lies, which can only be where its image lies.")
+@click.option("--count", type=click.IntRange(1, MAX_COUNT), help="Make so many: NAME-1, NAME-2 and so on.")
 @wait_options
 @output_option
 @click.pass_context
 def create(
     context: click.Context,
+    /,
     name: str,
-    image: str,
-    cpus: int,
+    labels: tuple[tuple[str, str], ...],
     memory: int,
     disk: int | None,
-    host: str | None,
-    spread: str | None,
-    labels: tuple[tuple[str, str], ...],
+    count: int | None,
     no_wait: bool,
     timeout_s: float,
     output: str,
+    **wishes: Any,
 ) -> None:
     """Make a VM and start it.
 
     \b
     Example:
       ucloud vm create web --image debian --cpus 2 --memory 1G --disk 10G --label tier=front
+      ucloud vm create worker --image debian --count 10 --spread worker
     """
     client = connect(context)
-    made, action = client.create_vm(name, image, cpus, memory, disk, dict(labels), host, spread)
+    wishes |= {"memory_mib": memory, "disk_mib": disk, "labels": dict(labels)}
+    names = [f"{name}-{number}" for number in range(1, count + 1)] if count else [name]
+    made = progress.ask_each(names, lambda name: client.create_vm(name, **wishes))
+    vms = [vm for vm, _ in made.values()]
     if not no_wait:
-        progress.wait(client, [(name, action)], timeout_s, look=f"ucloud vm show {name}")
-        made = client.vm(made["id"])
-    if output != "table":
-        show_one(made, output)
-        return
-    click.echo(f"{name} is {made['phase']}: {made['id']}")
-    click.echo(f"Next: ucloud vm {'show' if no_wait else 'log'} {name}")
+        look = "ucloud vm list" if count else f"ucloud vm show {name}"
+        progress.wait(client, [(name, action) for name, (_, action) in made.items()], timeout_s, look)
+        vms = [client.vm(vm["id"]) for vm in vms]
+    if not count and output == "table":
+        _greet(vms[0], no_wait)
+    elif count:
+        show_list(vms, COLUMNS, output)
+    else:
+        show_one(vms[0], output)
+    progress.refuse_less(made, names)
+
+
+def _greet(vm: Json, no_wait: bool) -> None:
+    click.echo(f"{vm['name']} is {vm['phase']}: {vm['id']}")
+    click.echo(f"Address: {as_text('addresses', vm['addresses']) if vm['addresses'] else 'none yet'}")
+    click.echo(f"Next: ucloud vm {'show' if no_wait else 'log'} {vm['name']}")
 
 
 @vm.command("list")
@@ -89,7 +108,7 @@ def list_(context: click.Context, name: str | None, label: str | None, output: s
 
 
 @vm.command()
-@click.argument("vm")
+@click.argument("vm", type=Reference("vm"))
 @output_option
 @click.pass_context
 def show(context: click.Context, vm: str, output: str) -> None:
@@ -103,7 +122,7 @@ def show(context: click.Context, vm: str, output: str) -> None:
 
 
 @vm.command()
-@click.argument("vm")
+@click.argument("vm", type=Reference("vm"))
 @wait_options
 @output_option
 @click.pass_context
@@ -119,7 +138,7 @@ def start(context: click.Context, vm: str, no_wait: bool, timeout_s: float, outp
 
 
 @vm.command()
-@click.argument("vm")
+@click.argument("vm", type=Reference("vm"))
 @click.option("--force", is_flag=True, help="Cut the power; don't ask the guest to shut down first.")
 @wait_options
 @output_option
@@ -127,16 +146,19 @@ def start(context: click.Context, vm: str, no_wait: bool, timeout_s: float, outp
 def stop(context: click.Context, vm: str, force: bool, no_wait: bool, timeout_s: float, output: str) -> None:
     """Stop a VM: its guest is asked to shut down. Its disk stays.
 
+    A guest that does not react loses its power after 90 s, unless its host is set otherwise; with --force at once.
+
     \b
     Example:
       ucloud vm stop web
     """
     client = connect(context)
-    _finish(client, vm, client.stop_vm(vm, force), no_wait, timeout_s, output)
+    hint = "" if force else f"; a guest that does not react loses its power after a while, or now: ucloud vm stop {vm} --force"
+    _finish(client, vm, client.stop_vm(vm, force), no_wait, timeout_s, output, hint)
 
 
 @vm.command()
-@click.argument("vm")
+@click.argument("vm", type=Reference("vm"))
 @wait_options
 @output_option
 @click.pass_context
@@ -148,11 +170,12 @@ def reboot(context: click.Context, vm: str, no_wait: bool, timeout_s: float, out
       ucloud vm reboot web
     """
     client = connect(context)
-    _finish(client, vm, client.reboot_vm(vm), no_wait, timeout_s, output)
+    hint = f"; a guest that does not react loses its power after a while, or now: ucloud vm reset {vm}"
+    _finish(client, vm, client.reboot_vm(vm), no_wait, timeout_s, output, hint)
 
 
 @vm.command()
-@click.argument("vm")
+@click.argument("vm", type=Reference("vm"))
 @wait_options
 @output_option
 @click.pass_context
@@ -167,8 +190,37 @@ def reset(context: click.Context, vm: str, no_wait: bool, timeout_s: float, outp
     _finish(client, vm, client.reset_vm(vm), no_wait, timeout_s, output)
 
 
+@vm.command("set")
+@click.argument("vm", type=Reference("vm"))
+@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1, type=Setting(SETTINGS))
+@click.option("--name", help="Its new name.")
+@click.option("--label", "labels", type=LabelChange(), multiple=True, help="KEY=VALUE sets one, KEY- removes it; repeatable.")
+@output_option
+@click.pass_context
+def set_(
+    context: click.Context,
+    vm: str,
+    settings: tuple[tuple[str, Any], ...],
+    name: str | None,
+    labels: tuple[tuple[str, str | None], ...],
+    output: str,
+) -> None:
+    """Change a VM's name, labels or settings; what is not named stays. It need not be stopped for that.
+
+    The settings: delete_protection=true refuses to delete it, until that is false again.
+
+    \b
+    Example:
+      ucloud vm set web --name front --label tier=front --label old-
+      ucloud vm set web delete_protection=true
+    """
+    if not settings and name is None and not labels:
+        raise click.UsageError("say what to change: --name, --label, or KEY=VALUE")
+    show_one(connect(context).set_vm(vm, name, dict(labels) if labels else None, **dict(settings)), output)
+
+
 @vm.command()
-@click.argument("vms", metavar="VM...", nargs=-1, required=True)
+@click.argument("vms", metavar="VM...", nargs=-1, required=True, type=Reference("vm"))
 @wait_options
 @output_option
 @click.pass_context
@@ -179,33 +231,26 @@ def delete(context: click.Context, vms: tuple[str, ...], no_wait: bool, timeout_
     Example:
       ucloud vm delete web db
     """
-    client, actions = connect(context), list[tuple[str, Json]]()
-    for name in dict.fromkeys(vms):
-        try:
-            actions.append((name, client.delete_vm(name)))
-        except (NotFound, Conflict) as error:
-            if len(vms) == 1:
-                raise
-            click.echo(f"Error: {error.message}", err=True)
+    client, names = connect(context), list(dict.fromkeys(vms))
+    actions = progress.ask_each(names, client.delete_vm)
     if not no_wait:
-        progress.wait(client, actions, timeout_s, look="ucloud vm list")
+        progress.wait(client, list(actions.items()), timeout_s, look="ucloud vm list")
     _show_deleted(actions, no_wait, output)
-    if len(actions) < len(set(vms)):
-        raise progress.Failed("not all of them were deleted")
+    progress.refuse_less(actions, names)
 
 
-def _show_deleted(actions: list[tuple[str, Json]], no_wait: bool, output: str) -> None:
+def _show_deleted(actions: dict[str, Json], no_wait: bool, output: str) -> None:
     if output == "json":
-        show_json([action for _, action in actions])
+        show_json(list(actions.values()))
     elif output == "name":
-        show_names([{"name": name} for name, _ in actions])
+        show_names([{"name": name} for name in actions])
     else:
-        for name, _ in actions:
+        for name in actions:
             click.echo(f"{name} is {'being deleted' if no_wait else 'deleted'}")
 
 
 @vm.command()
-@click.argument("vm")
+@click.argument("vm", type=Reference("vm"))
 @click.pass_context
 def log(context: click.Context, vm: str) -> None:
     """Print what a VM's guest wrote to its serial line.
@@ -219,12 +264,12 @@ def log(context: click.Context, vm: str) -> None:
     data, truncated = connect(context).vm_log(vm)
     if truncated:
         click.echo("(older parts of the log are gone)", err=True)
-    click.echo(data, nl=False)
+    show_bytes(data)
 
 
-def _finish(client: Client, vm: str, action: Json, no_wait: bool, timeout_s: float, output: str) -> None:
+def _finish(client: Client, vm: str, action: Json, no_wait: bool, timeout_s: float, output: str, hint: str = "") -> None:
     if not no_wait:
-        progress.wait(client, [(vm, action)], timeout_s, look=f"ucloud vm show {vm}")
+        progress.wait(client, [(vm, action)], timeout_s, f"ucloud vm show {vm}", hint)
     found = client.vm(action["resource"])
     if output != "table":
         show_one(found, output)

@@ -19,13 +19,14 @@ class Actions(Calls):
         return found
 
     def wait(self, action: Json, timeout_s: float, on_progress: Callable[[Json], None] | None = None) -> Json:
-        """The action when it has ended, with success or error. Raises TimedOut; the work then goes on."""
-        deadline_s = time.monotonic() + timeout_s
+        """The action when it has ended, with success or error; it is looked at once at least. Raises TimedOut; the work then
+        goes on."""
+        deadline_s, asked = time.monotonic() + timeout_s, False
         while action["state"] == "running":
             if on_progress:
                 on_progress(action)
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            if asked and left_s <= 0:
                 raise TimedOut(f"after {timeout_s:g} s it is still {action['progress']}", {"action": action["id"]})
-            action = self.action(action["id"], min(POLL_S, max(left_s, 0.1)))
+            action, asked = self.action(action["id"], min(POLL_S, max(left_s, 0.1))), True
         return action

@@ -1,5 +1,6 @@
 """What the methods of the SDK share, whichever noun they are about: paths, pages, and the parts of an answer."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -74,20 +75,18 @@ class Calls:
 
     def _change(self, noun: str, reference: str, changes: Callable[[Json], Json]) -> Json:
         """PATCH by what `changes` makes of the thing as it is, as often as others change it meanwhile."""
-        for tries_left in reversed(range(TRIES)):
-            answer = self._get(noun, reference)
-            thing = part(answer, noun)
-            reference = thing["id"]
-            headers = given({"If-Match": answer.headers.get("ETag")})
-            try:
-                changed = self._transport.request("PATCH", path_of(noun, reference), json=changes(thing), headers=headers)
-            except PreconditionFailed:
-                if not tries_left:
-                    raise
-            else:
-                patched: Json = part(changed, noun)
-                return patched
-        raise AssertionError("the last try returns or raises")
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(PreconditionFailed):
+                return self._change_once(noun, reference, changes)
+        return self._change_once(noun, reference, changes)
+
+    def _change_once(self, noun: str, reference: str, changes: Callable[[Json], Json]) -> Json:
+        answer = self._get(noun, reference)
+        thing = part(answer, noun)
+        path = path_of(noun, thing.get("id", reference))  # an id, so that a change never meets another thing of that name
+        headers = given({"If-Match": answer.headers.get("ETag")})
+        changed: Json = part(self._transport.request("PATCH", path, json=changes(thing), headers=headers), noun)
+        return changed
 
     def _post(self, path: str, body: Json) -> httpx.Response:
         return self._transport.request("POST", path, json=body)

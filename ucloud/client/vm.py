@@ -18,14 +18,16 @@ class Vms(Calls):
         labels: Mapping[str, str] | None = None,
         host: str | None = None,
         spread: str | None = None,
+        pool: str | None = None,
     ) -> tuple[Json, Json]:
         """The VM and the action to wait for. What is not given is the server's default.
 
         host: where it must run: a host, or a label (rack=r1). spread: a group whose VMs never share a host (web), or hosts
-        with the same value of a label (web@rack). Raises Invalid, Conflict (the name is taken), NoCapacity.
+        with the same value of a label (web@rack). pool: where its disk lies; as yet only that of the image. Raises Invalid,
+        Conflict (the name is taken), NoCapacity.
         """
         wishes: Json = {"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "labels": dict(labels or {}) or None}
-        wishes |= {"host": host, "spread": spread}
+        wishes |= {"host": host, "spread": spread, "pool": pool}
         answer = self._post("/v1/vms", {"name": name, "image": image} | given(wishes))
         return part(answer, "vm"), part(answer, "action")
 

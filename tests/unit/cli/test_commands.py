@@ -4,11 +4,15 @@ import click
 import pytest
 
 from ucloud.cli.main import main
+from ucloud.cli.noun import Noun
 
 WAIT = {"--timeout", "--no-wait"}
 OUTPUT = {"-o", "--output"}
 OPTIONS = {
-    "vm create": {"--image", "--cpus", "--memory", "--disk", "--host", "--spread", "--label"} | WAIT | OUTPUT,
+    "vm create": {"--image", "--cpus", "--memory", "--disk", "--host", "--spread", "--label", "--pool", "--count"}
+    | WAIT
+    | OUTPUT,
+    "vm set": {"--name", "--label"} | OUTPUT,
     "vm list": {"--name", "--label"} | OUTPUT,
     "vm show": OUTPUT,
     "vm start": WAIT | OUTPUT,
@@ -26,15 +30,21 @@ OPTIONS = {
     "host enable": set(),
     "host disable": set(),
     "host set": {"--label", "--cpus", "--memory"} | OUTPUT,
+    "pool list": OUTPUT,
+    "pool show": OUTPUT,
+    "pool add": {"--path"} | OUTPUT,
 }
 
 
 def commands() -> dict[str, click.Command]:
     found = {}
-    for noun, group in main.commands.items():
-        if isinstance(group, click.Group):
-            found |= {f"{noun} {verb}": command for verb, command in group.commands.items()}
+    for noun, group in nouns().items():
+        found |= {f"{noun} {verb}": command for verb, command in group.commands.items()}
     return found
+
+
+def nouns() -> dict[str, Noun]:
+    return {name: group for name, group in main.commands.items() if isinstance(group, Noun)}
 
 
 def test_these_verbs_and_options_exist_and_no_others() -> None:

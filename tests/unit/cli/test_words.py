@@ -62,7 +62,7 @@ def test_values_for_people() -> None:
         "-",
         "-",
         "0",
-        "False",
+        "no",
         "a, b",
     ]
 
