@@ -16,9 +16,10 @@ END_S = 10.0  # for an end in order; the supervisor would kill after 12 s
 def stop_on_signals() -> threading.Event:
     """Set by SIGTERM and SIGINT: the daemon then ends in order, or, if that takes longer than `END_S`, at once.
 
-    Before this call they end it at once. The event is set by a thread, never by a handler: that would run in the main thread,
-    which may hang, or be in the middle of `stop.wait()` and hold the very lock that `stop.set()` waits for. The kernel
-    sees to the end at last (SIGALRM): an interpreter that is being torn down runs no thread any more.
+    Before this call they end it at once. The event is set by a thread, never by a handler: handlers wait for the main thread,
+    which may hang, or sleep on where the kernel gave the signal to another thread, or hold in `stop.wait()` the very lock that
+    `stop.set()` waits for. The kernel sees to the end at last (SIGALRM): an interpreter that is being torn down runs no
+    thread any more.
     """
     stop = threading.Event()
     reader, writer = os.pipe()
