@@ -82,7 +82,7 @@ def wrong_images(cloud: "Cloud") -> Iterator[str]:
         state = record(cloud, ImageState, ImageState.at(image.id))
         if image.deleted_at:
             yield f"{image.id} is deleted, but its record is there"
-        elif image.uploaded_at and state is None:
+        elif image.uploaded_at and (state is None or state.phase == "examining"):
             yield f"{image.id} was uploaded, but nobody has examined it"
         elif state and state.phase == "ready" and image.id not in published:
             yield f"{image.id} is ready, but its pool has nothing of it"

@@ -8,7 +8,7 @@ from sim.world import World
 from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor.contract import LOG_BYTES, Console, Guest, GuestSpec, Log
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
-from ucloud.driver.pool.contract import Examined
+from ucloud.driver.pool.contract import Examined, Progress
 from ucloud.driver.pool.fake import FakePool
 from ucloud.model.guest import GuestDisk
 
@@ -167,9 +167,17 @@ class ImagePool:
         self._hands, self._images, self._decide = Hands(process), images, decide
         self.name = images.pool.name
 
-    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
+    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
         data = tuple(chunks)
-        self._hands.do("receive", lambda: self._images.pool.receive(image, data, size, sha256))
+        self._hands.do("receive", lambda: self._images.pool.receive(image, data, size, sha256, start))
+
+    def progress(self, image: str) -> Progress:
+        return self._images.pool.progress(image)
+
+    def clone_image(self, source: str, image: str) -> Examined:
+        self._decide()
+        self._hands.do("clone_image", lambda: self._images.clone(source, image))
+        return self._images.pool.clone_image(source, image)
 
     def publish(self, image: str, max_virtual_mib: int) -> Examined:
         self._decide()
@@ -190,6 +198,10 @@ class Images:
     def publish(self, image: str, max_virtual_mib: int) -> None:
         self._world.say("pool", f"publishes {image}")
         self.pool.publish(image, max_virtual_mib)
+
+    def clone(self, source: str, image: str) -> None:
+        self._world.say("pool", f"clones {source} to {image}")
+        self.pool.clone_image(source, image)
 
     def remove(self, image: str) -> None:
         self._world.say("pool", f"removes {image}")

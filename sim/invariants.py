@@ -41,7 +41,7 @@ PUTS = {
 }
 DELETES = {
     "scheduler": ("placement/", "manifest/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
-    "image": ("image/", "imagestate/", "unique/image/"),
+    "image": ("image/", "imagestate/", "unique/image/", "use/image/"),
     "idempotency": ("idempotency/",),
     "api": (),
 }

@@ -127,7 +127,7 @@ class NoResync(View):
             return
         self._end_watch()
         self._seen = dict.fromkeys(self._prefixes, self._store.list(self._prefixes[0], limit=1).revision)
-        self._watch = self._store.watch(self._seen, self._wake)
+        self._watch = self._store.watch(self._seen, self.wake)
 
 
 class NoAge(View):

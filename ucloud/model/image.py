@@ -22,7 +22,8 @@ class Pool(Record, frozen=True, kw_only=True):
 
 class Image(Record, frozen=True, kw_only=True):
     """What people want. Written by the API. bytes, sha256: of the upload, as announced. uploaded_at: when the API had
-    received and checked every byte; the image loop then examines it and says so in `ImageState`."""
+    received and checked every byte; the image loop then examines it and says so in `ImageState`. source: id of the image
+    that it is to be a clone of; there is no upload then."""
 
     prefix: ClassVar[str] = "image/"
     id: str
@@ -31,6 +32,7 @@ class Image(Record, frozen=True, kw_only=True):
     pool: str
     bytes: int
     sha256: str
+    source: str = ""
     labels: dict[str, str] = {}
     delete_protection: bool = False
     created: str
@@ -43,11 +45,12 @@ class Image(Record, frozen=True, kw_only=True):
 
 
 class ImageState(Record, frozen=True, kw_only=True):
-    """What became of an upload. Written by the image loop. Only a `ready` image can be cloned; a `failed` one says why."""
+    """What became of an upload or a clone. Written by the image loop. Only a `ready` image can be cloned; a `failed` one says
+    why; one that is `examining` could not be made ready yet, for the reason in `error`, and is tried again."""
 
     prefix: ClassVar[str] = "imagestate/"
     image: str
-    phase: Literal["ready", "failed"]
+    phase: Literal["examining", "ready", "failed"]
     format: str = ""
     virtual_size_mib: int = 0
     error: str = ""

@@ -27,14 +27,15 @@ PAGE = 5000  # items asked for at once: an answer then takes well under a second
 
 class View:
     """`bad`: records that could not be read, with the reason; they are left out, everything else goes on. `changed`: the
-    keys that the last `refresh` brought something new of; one that raises may have brought more."""
+    keys that the last `refresh` brought something new of; one that raises may have brought more. `wake`: wakes the loop that
+    owns it; any thread may call it."""
 
     def __init__(self, store: Store, prefixes: Sequence[str], clock: Clock, wake: Callable[[], None]) -> None:
         for prefix in prefixes:
             assert sum(prefix.startswith(other) for other in prefixes) == 1, f"{prefix} is watched twice"
         self.bad: dict[str, str] = {}
         self.changed: set[str] = set()
-        self._store, self._prefixes, self._clock, self._wake = store, tuple(prefixes), clock, wake
+        self._store, self._prefixes, self._clock, self.wake = store, tuple(prefixes), clock, wake
         self._facts: dict[type[Record], dict[str, Fact[Record]]] = {}
         self._unsorted: set[type[Record]] = set()
         self._seen = dict.fromkeys(prefixes, 0)
@@ -54,7 +55,7 @@ class View:
         if not self._trusted:
             self._list()
         if not self._watch:
-            self._watch = self._store.watch(self._seen, self._wake)
+            self._watch = self._store.watch(self._seen, self.wake)
         try:
             batches = self._watch.poll()
         except Compacted:
@@ -65,7 +66,7 @@ class View:
                 raise
             # The first one: its member may have died, so ask the next one at once, from the last change seen.
             self._watch_answers = False
-            self._watch = self._store.watch(self._seen, self._wake)
+            self._watch = self._store.watch(self._seen, self.wake)
         else:
             for batch in batches:
                 self._take(batch)
@@ -126,7 +127,7 @@ class View:
         self._seen = dict.fromkeys(self._prefixes, revision)
         self._heard_s = self._clock.monotonic_s()
         self._trusted = True
-        self._watch = self._store.watch(self._seen, self._wake)
+        self._watch = self._store.watch(self._seen, self.wake)
 
     def _listing(self) -> tuple[Sequence[Item], int]:
         items: list[Item] = []
