@@ -256,7 +256,7 @@ def test_a_log_is_read_on_from_where_it_ended(world: HypervisorWorld, driver: Hy
 
 
 def test_what_is_typed_reaches_the_guest(world: HypervisorWorld, driver: Hypervisor) -> None:
-    with pytest.raises(Temporary):
+    with pytest.raises(NotFound):
         driver.console(VM)
     world.echo(driver, VM)
     for line in (b"first\x03", b"\x00second"):  # bytes, not text
@@ -276,7 +276,7 @@ def test_nobody_hears_what_is_typed_when_the_guest_is_gone(world: HypervisorWorl
     def refused() -> bool:
         try:
             console.type(b"y")
-        except Temporary:
+        except NotFound:
             return True
         return False
 

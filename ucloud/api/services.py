@@ -19,6 +19,8 @@ from ucloud.store.contract import Store
 MAX_WAITS = 40  # of the server's 64 threads, so that short requests always find one
 MAX_UPLOADS = 8
 MAX_LOGS = 8  # a host that stands still keeps each of them waiting
+MAX_FOLLOWERS = 16
+MAX_CONSOLES = 32
 
 
 class Places:
@@ -59,6 +61,8 @@ class Services:
     waits: Places = field(default_factory=lambda: Places(MAX_WAITS, "requests are waiting"))
     uploads: Places = field(default_factory=lambda: Places(MAX_UPLOADS, "uploads are running"))
     logs: Places = field(default_factory=lambda: Places(MAX_LOGS, "logs are being fetched"))
+    followers: Places = field(default_factory=lambda: Places(MAX_FOLLOWERS, "logs are being followed"))
+    consoles: Places = field(default_factory=lambda: Places(MAX_CONSOLES, "consoles are open"))
 
     def now(self) -> str:
         return timestamp(self.clock.now_s())

@@ -199,9 +199,11 @@ def delete_vm(reference: str) -> VmAccepted:
 
 
 @routes.get("/v1/vms/<reference>/log")
-@describe("Show what a VM said on its serial line", answer="text/plain")
-def get_log(reference: str) -> Response:
-    return vmlog.fetch(phase.gather(fresh(), vm_of(reference)))
+@describe("Show what a VM said on its serial line", query=vmlog.LogQuery, answer="text/plain")
+def get_log(reference: str, query: vmlog.LogQuery) -> Response:
+    """Byte by byte as it came, of all its boots. X-Log-Truncated: older parts are gone."""
+    id = find("vm", reference, PROJECT)
+    return vmlog.answer(lambda: phase.gather(fresh(), vm_of(id)), query)
 
 
 def change(vm: Fact[Vm], **changes: Any) -> Wish:

@@ -57,6 +57,10 @@ class SharedView:
             self._changed.wait_for(lambda: self._stop.is_set() or holds(self._view), timeout_s)
             return not self._stop.is_set() and holds(self._view)
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._stop.is_set()
+
     def pause(self, pause_s: float) -> None:
         self._stop.wait(pause_s)
 

@@ -36,4 +36,5 @@ def setup(format: str = "text", level: str = "info", handler: logging.Handler | 
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.raiseExceptions = False  # a closed stderr is no reason to fail
     if level != "debug":
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request otherwise
+        for talkative in ("httpx", "websockets"):  # a line for every request otherwise
+            logging.getLogger(talkative).setLevel(logging.WARNING)

@@ -35,6 +35,22 @@ class Idempotency(Record, frozen=True, kw_only=True):
         return self.at(self.project, self.name)
 
 
+class Ticket(Record, frozen=True, kw_only=True):
+    """Whoever shows the text whose SHA-256 is `digest` may open a console of this VM, once. Bound to a lease of a minute, and
+    deleted when it is used, whichever API process is asked. after: as `ucloud.host.viewer.Viewer.run`."""
+
+    prefix: ClassVar[str] = "ticket/"
+    vm: str
+    digest: str
+    read_only: bool = False
+    take: bool = False
+    after: int | None = None
+
+    @property
+    def key(self) -> str:
+        return self.at(self.vm, self.digest)
+
+
 class Lock(Record, frozen=True, kw_only=True):
     """Leadership of a control loop, bound to a lease. Put once and never rewritten, so that its revision is that of its
     creation: requiring it unchanged proves that this leader, in this term, still leads."""

@@ -1,6 +1,6 @@
 """Which type of record lives under which key."""
 
-from ucloud.model.bookkeeping import Idempotency, Lock, Unique
+from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.event import Event
 from ucloud.model.host import Alive, Endpoint, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
@@ -20,6 +20,7 @@ KINDS: dict[str, type[Record]] = {
     "use": Unique,
     "idempotency": Idempotency,
     "lock": Lock,
+    "ticket": Ticket,
     "event": Event,
 }
 STATUS_KINDS: dict[str, type[Record]] = {"vm": Status, "inventory": Inventory, "endpoint": Endpoint}

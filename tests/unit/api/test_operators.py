@@ -163,9 +163,9 @@ def test_log(cloud: Cloud) -> None:
         "text/plain",
         "false",
     )
-    assert str(log.asked[0].url) == f"http://[fd00::1]:99/v1/vm/{vm}/log"
+    assert str(log.asked[0].url) == f"http://[fd00::1]:99/v1/vm/{vm}/log?after=0&wait=0"
     assert log.asked[0].headers["Authorization"] == "Bearer t0ken"
-    log.answer = httpx.Response(200, content=b"x", headers={"X-Log-Truncated": "true"})
+    log.answer = httpx.Response(200, content=b"x", headers={"X-Log-End": "9"})
     assert cloud.http.get("/v1/vms/web/log").headers["X-Log-Truncated"] == "true"
 
 

@@ -10,7 +10,7 @@ from ucloud.base.ids import new_id
 from ucloud.model import bookkeeping, image, kinds
 from ucloud.model import host as host_module
 from ucloud.model import vm as vm_module
-from ucloud.model.bookkeeping import Idempotency, Lock, Unique
+from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.host import Endpoint, Secret, without_secrets
 from ucloud.model.image import Image, ImageState
 from ucloud.model.record import Record, decode, encode
@@ -30,6 +30,7 @@ RECORDS: list[tuple[str, Record]] = [
     ("imagestate/image-1", ImageState(image="image-1", phase="ready", since=EARLIER)),
     ("unique/vm/default/web", Unique(path="unique/vm/default/web", owner="vm-a")),
     ("lock/scheduler", Lock(loop="scheduler", owner="me")),
+    ("ticket/vm-a/0", Ticket(vm="vm-a", digest="0")),
     (
         "idempotency/default/k",
         Idempotency(project="default", name="k", body="0", created=EARLIER),

@@ -32,8 +32,8 @@ class Console(Protocol):
     """The keyboard of a guest: what it answers is in the log. Of each VM only one is open at a time."""
 
     def type(self, data: bytes) -> None:
-        """Give this to the guest, on its serial line. Raises Temporary when it is gone or takes nothing: what it has not taken
-        within a second is lost."""
+        """Give this to the guest, on its serial line. Raises NotFound when it is gone; Temporary when it takes nothing: what
+        it has not taken within a second is lost."""
 
     def close(self) -> None:
         """Harmless when repeated."""
@@ -69,7 +69,7 @@ class Hypervisor(Protocol):
         nothing that is not gone already. A log that was begun anew is read from its beginning. Raises NotFound."""
 
     def console(self, vm: str) -> Console:
-        """Raises Temporary when the VM has no guest."""
+        """Raises NotFound when the VM has no guest."""
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Call `wake`, from any thread, when `actual` may have changed by itself (a guest died or powered off)."""

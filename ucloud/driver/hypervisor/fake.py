@@ -126,9 +126,9 @@ class FakeHypervisor:
 
     def console(self, vm: str) -> "FakeConsole":
         with self._call("console"):
-            if not self._guest(vm):
-                raise Temporary(f"{vm} has no guest")
-            return FakeConsole(self, vm)
+            if not (guest := self._guest(vm)):
+                raise NotFound("the guest does not run")
+            return FakeConsole(self, guest)
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         self._wakes.append(wake)
@@ -188,14 +188,16 @@ class FakeHypervisor:
 class FakeConsole:
     """All guests echo what is typed, as a terminal does, unless their VM is `deaf`: then they take nothing."""
 
-    def __init__(self, hypervisor: FakeHypervisor, vm: str) -> None:
-        self._hypervisor, self._vm = hypervisor, vm
+    def __init__(self, hypervisor: FakeHypervisor, guest: Guest) -> None:
+        self._hypervisor, self._guest = hypervisor, guest
 
     def type(self, data: bytes) -> None:
-        guest = self._hypervisor.actual().get(self._vm)
-        if guest is None or guest.state != "running" or self._vm in self._hypervisor.deaf:
+        vm = self._guest.vm
+        if self._hypervisor.actual().get(vm) != self._guest:
+            raise NotFound("the guest is gone")
+        if vm in self._hypervisor.deaf:
             raise Temporary("the guest takes nothing that is typed")
-        self._hypervisor.write(self._vm, data)
+        self._hypervisor.write(vm, data)
 
     def close(self) -> None:
         """Nothing to let go of."""

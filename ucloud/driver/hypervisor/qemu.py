@@ -120,7 +120,7 @@ class QemuHypervisor:
 
     def console(self, vm: str) -> QemuConsole:
         if not self._guest(vm):
-            raise Temporary(f"{vm} has no guest")
+            raise NotFound("the guest does not run")
         return QemuConsole(self._directory(vm) / "console", self._consoles)
 
     def subscribe(self, wake: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ import socket
 import time
 from pathlib import Path
 
-from ucloud.base.errors import Temporary
+from ucloud.base.errors import NotFound, Temporary
 from ucloud.driver.hypervisor import qmp
 from ucloud.driver.hypervisor.watcher import Watcher
 
@@ -36,7 +36,7 @@ class QemuConsole:
                 if not self._has_room(deadline_s - time.monotonic()):
                     raise Temporary("the guest takes nothing that is typed") from None
             except OSError as error:
-                raise Temporary("the guest is gone") from error
+                raise NotFound("the guest is gone") from error
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
