@@ -13,14 +13,14 @@ from werkzeug.exceptions import HTTPException
 
 from ucloud import __version__
 from ucloud.api import action, docs, health, host, image, internal, openapi, pool, power, resize, vm
+from ucloud.api.body import MAX_BODY_BYTES
 from ucloud.api.describe import ErrorAnswer, ErrorShown, reply
 from ucloud.api.services import Services
 from ucloud.base.errors import Error, Forbidden, Temporary
 
 log = logging.getLogger("ucloud.api")
 
-MAX_BODY_BYTES = 1024 * 1024  # of JSON; uploads of images are streamed and have their own limit
-SILENCE_S = 60.0
+SILENCE_S, ANSWER_S = 60.0, 10.0
 MESSAGES = {404: "there is nothing at this path", 405: "this path does not allow this method"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OWN_HOST = re.compile(r"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
@@ -45,10 +45,10 @@ def create_app(services: Services) -> Flask:
 
 
 def _bound_silence() -> None:
-    """A client that falls silent in the middle of its body, or of our answer, must not hold a thread for ever."""
+    """A client that falls silent in the middle of its upload, or does not take our answer, must not hold a thread for ever."""
     socket = request.environ.get("gunicorn.socket")
     if socket is not None:
-        socket.settimeout(SILENCE_S)
+        socket.settimeout(SILENCE_S if request.method == "PUT" else ANSWER_S)
 
 
 def _refuse_strange_pages() -> None:

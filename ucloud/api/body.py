@@ -18,6 +18,7 @@ from ucloud.base.errors import Invalid
 
 S = TypeVar("S", bound=Struct)
 
+MAX_BODY_BYTES = 1024 * 1024  # of JSON; uploads of images are streamed and have their own limit
 MAX_NAMED = 5  # of the bad fields, in the message; `details` has all
 
 

@@ -4,18 +4,14 @@ gunicorn, because it streams uploads, speaks on unix sockets, and lets a connect
 and view are opened in the worker, after the fork: gRPC does not survive one.
 """
 
-import contextlib
 import logging
 import os
-import socket
-import time
+import resource
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
 
 from ucloud.api.app import create_app
 from ucloud.api.services import Services
@@ -24,44 +20,7 @@ log = logging.getLogger("ucloud.api.server")
 
 THREADS = 64
 GRACE_S = 10
-HEAD_S = 10.0  # to send the head of a request
-BODY_S = 60.0  # to send its JSON and take the answer; uploads and waits have limits of their own
-
-
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type annotations
-    """A stopping worker ends the waits of its clients at once; they ask again elsewhere. A client that sends its request as
-    slowly as it can is hung up on, as it holds a thread."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._deadlines_s: dict[Any, float] = {}  # by connection
-
-    def handle(self, conn: Any) -> Any:
-        self._deadlines_s[conn] = time.monotonic() + HEAD_S
-        try:
-            return super().handle(conn)
-        finally:
-            self._deadlines_s.pop(conn, None)
-
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        self._deadlines_s.pop(conn, None)
-        if req.method in ("POST", "PATCH"):
-            self._deadlines_s[conn] = time.monotonic() + BODY_S
-        return super().handle_request(req, conn)
-
-    def murder_pending(self) -> None:
-        """Called by gunicorn about every second, in the main thread, which alone closes sockets."""
-        super().murder_pending()
-        now_s = time.monotonic()
-        for conn, deadline_s in list(self._deadlines_s.items()):
-            if deadline_s < now_s:
-                with contextlib.suppress(OSError):  # it is gone already
-                    conn.sock.shutdown(socket.SHUT_RDWR)  # whoever reads from it sees its end
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        # Not from within the signal handler: the main thread may hold a lock at this moment.
-        self.method_queue.defer(self.app.end_waits)
+CONNECTIONS = 2000
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -75,10 +34,10 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         settings: dict[str, Any] = {
             "bind": self._binds,
-            "worker_class": f"{__name__}.Worker",
+            "worker_class": "ucloud.api.front.Worker",
             "workers": 1,
             "threads": THREADS,
-            "worker_connections": 1000,
+            "worker_connections": _connections(),
             "timeout": 30,  # of the worker's main loop, not of a request
             "graceful_timeout": GRACE_S,
             "keepalive": 30,
@@ -108,6 +67,15 @@ class Server(BaseApplication):  # type: ignore[misc]
     def close(self) -> None:
         if self._services:
             self._services.close()
+
+
+def _connections() -> int:
+    """As many as there may be file descriptors for; a process usually gets fewer than it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS if hard == resource.RLIM_INFINITY else min(2 * CONNECTIONS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return min(CONNECTIONS, wanted // 2)
 
 
 def _die() -> None:
