@@ -167,6 +167,9 @@ class ImagePool:
         self._hands, self._images, self._decide = Hands(process), images, decide
         self.name = images.pool.name
 
+    def free_bytes(self) -> int:
+        return self._images.pool.free_bytes()
+
     def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
         data = tuple(chunks)
         self._hands.do("receive", lambda: self._images.pool.receive(image, data, size, sha256, start))

@@ -22,7 +22,7 @@ from ucloud.store.view import View
 routes = Blueprint("action", __name__)
 
 PAUSE_S = 0.1
-VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "resize", "delete"}, "image": {"upload", "delete"}}
+VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "resize", "delete"}, "image": {"upload", "clone", "delete"}}
 
 R = TypeVar("R", bound=Record)
 ActionState = Literal["running", "success", "error"]
@@ -122,9 +122,9 @@ def of_image(outcome: Outcome, image: Image, state: ImageState | None) -> Progre
         return Progress("running", "waiting for its file to be removed", None, image.deleted_at)
     if image.deleted_at:
         return Progress("error", "deleted", "the image was deleted meanwhile", image.created, image.deleted_at)
-    if state is None:
-        what = "examination" if image.uploaded_at else "upload"
-        return Progress("running", f"waiting for its {what}", None, image.created)
+    if state is None or state.phase == "examining":
+        what = "copy" if image.source else "examination" if image.uploaded_at else "upload"
+        return Progress("running", f"waiting for its {what}", state.error if state else None, image.created)
     if state.phase == "failed":
         return Progress("error", "failed", state.error, image.created, state.since)
     return Progress("success", "ready", None, image.created, state.since)

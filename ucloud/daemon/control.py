@@ -9,7 +9,7 @@ from ucloud.base.config import Config
 from ucloud.daemon import drivers
 from ucloud.daemon.process import open_store, process_name, stop_on_signals
 from ucloud.idempotency import decide as idempotency
-from ucloud.image.loop import ImageLoop
+from ucloud.image.loop import ImageLoop, in_threads
 from ucloud.loop import Decider, Loop, run_all
 from ucloud.scheduler.decide import decide as schedule
 from ucloud.scheduler.hosts import Policy
@@ -28,7 +28,7 @@ def scheduler(config: Config, store: Store, view: View, clock: SystemClock, lead
 
 
 def images(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:
-    return ImageLoop(store, view, drivers.pool, clock, leadership)
+    return ImageLoop(store, view, drivers.pool, clock, leadership, begin=in_threads(view.wake), journal=journal)
 
 
 def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:

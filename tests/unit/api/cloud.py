@@ -3,7 +3,7 @@ by writing what they would write."""
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -14,6 +14,7 @@ from ucloud.api.services import Services
 from ucloud.api.watching import SharedView
 from ucloud.base.clock import SystemClock
 from ucloud.base.errors import Invalid
+from ucloud.driver.pool.contract import Progress
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Alive, Endpoint, Host, Inventory, Secret
 from ucloud.model.image import Image, ImageState, Pool
@@ -31,12 +32,19 @@ class FakePool:
 
     def __init__(self) -> None:
         self.uploads: dict[str, bytes] = {}
+        self.arrived: dict[str, bytes] = {}
 
     def prepare(self) -> None:
         pass
 
-    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str) -> None:
-        data = b"".join(chunks)
+    def free_bytes(self) -> int:
+        return 1 << 30
+
+    def progress(self, image: str) -> Progress:
+        return Progress(received_bytes=len(self.arrived.get(image, b"")), idle_s=5)
+
+    def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
+        data = self.arrived[image] = self.arrived.get(image, b"")[:start] + b"".join(chunks)
         if len(data) != size:
             raise Invalid(f"{len(data)} bytes arrived, {size} were announced", {"bytes": "differs"})
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -101,7 +109,7 @@ class Cloud:
         return str(made["id"])
 
     def examine(self, image: str, size_mib: int = 64, error: str = "") -> None:
-        phase = "failed" if error else "ready"
+        phase: Literal["failed", "ready"] = "failed" if error else "ready"
         self.put(ImageState(image=image, phase=phase, format="qcow2", virtual_size_mib=size_mib, error=error, since=NOW))
         self.catch_up()
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.api.cloud import DATA, SHA256, Cloud
-from ucloud.model.image import Image, Pool
+from tests.unit.api.cloud import DATA, NOW, SHA256, Cloud
+from ucloud.base.errors import Temporary
+from ucloud.model.image import Image, ImageState, Pool
 
 ANNOUNCED = {"name": "tiny", "bytes": len(DATA), "sha256": SHA256}
 
@@ -141,9 +142,104 @@ def test_a_vm_and_a_delete_at_once_never_both_succeed(pooled: Cloud, monkeypatch
     assert pooled.refused(409, "DELETE", "/v1/images/tiny")["details"] == {"used_by": ["web"]}
 
 
-def test_names_are_given_once(pooled: Cloud) -> None:
+@pytest.mark.parametrize("change", [{"bytes": 9}, {"sha256": "0" * 64}, {"pool": "other"}])
+def test_a_name_is_not_given_to_other_content(pooled: Cloud, change: dict[str, Any]) -> None:
+    pooled.put(Pool(name="other", path="/b", created=""))
+    pooled.ok("POST", "/v1/images", json={**ANNOUNCED, "pool": "default"}, status=201)
+    error = pooled.refused(409, "POST", "/v1/images", json={**ANNOUNCED, "pool": "default", **change})
+    assert error["details"] == {"name": "taken"}
+
+
+def test_what_is_there_already_is_answered_and_made_once(pooled: Cloud) -> None:
+    first = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)
+    again = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)
+    assert again == first
+    id = first["image"]["id"]
+    pooled.ok("PUT", f"/v1/images/{id}/data", data=DATA, status=202)
+    pooled.examine(id)
+    done = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)
+    assert (done["image"]["id"], done["image"]["phase"], done["action"]["state"]) == (id, "ready", "success")
+    pooled.examine(id, error="it has a backing file")
+    assert "backing file; delete it first" in pooled.refused(409, "POST", "/v1/images", json=ANNOUNCED)["message"]
+    pooled.ok("DELETE", f"/v1/images/{id}", status=202)
+    pooled.refused(409, "POST", "/v1/images", json=ANNOUNCED)
+
+
+def test_an_upload_that_broke_off_is_gone_on_with(pooled: Cloud) -> None:
+    id = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)["image"]["id"]
+    path = f"/v1/images/{id}/data"
+    pooled.pool.arrived[id] = DATA[:3]
+    pooled.catch_up()
+    for images in ([pooled.ok("GET", f"/v1/images/{id}")["image"]], pooled.ok("GET", "/v1/images")["images"]):
+        assert [(image["phase"], image["received_bytes"], image["idle_s"]) for image in images] == [("uploading", 3, 5)]
+    assert list(pooled.refused(422, "PUT", f"{path}?start=3", data=DATA)["details"]) == ["bytes"]
+    assert list(pooled.refused(422, "PUT", f"{path}?start=-1", data=DATA)["details"]) == ["start"]
+    pooled.ok("PUT", f"{path}?start=3", data=DATA[3:], status=202)
+    assert pooled.pool.uploads == {id: DATA}
+    assert pooled.ok("GET", f"/v1/images/{id}")["image"]["received_bytes"] == len(DATA)
+
+
+def test_a_pool_without_room_refuses_before_anything_is_sent(pooled: Cloud) -> None:
+    error = pooled.refused(507, "POST", "/v1/images", json={**ANNOUNCED, "bytes": 2 << 30})
+    assert error["message"] == "pool default is full: 2048 MiB are needed, 1024 MiB are free"
+    assert error["details"] == {"needed_bytes": 2 << 30, "free_bytes": 1 << 30}
+
+
+def test_images_are_shown_while_their_pool_is_away(pooled: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)["image"]["id"]
+
+    def fail(image: str) -> None:
+        raise Temporary("the pool is not mounted")
+
+    monkeypatch.setattr(pooled.pool, "progress", fail)
+    image = pooled.ok("GET", f"/v1/images/{id}")["image"]
+    assert (image["phase"], image["received_bytes"], image["idle_s"]) == ("uploading", 0, None)
+
+
+def test_an_image_that_cannot_be_made_ready_yet_says_why(pooled: Cloud) -> None:
+    answer = pooled.ok("POST", "/v1/images", json=ANNOUNCED, status=201)
+    id = answer["image"]["id"]
+    pooled.ok("PUT", f"/v1/images/{id}/data", data=DATA, status=202)
+    pooled.put(ImageState(image=id, phase="examining", error="pool default is full", since=NOW))
+    image = pooled.ok("GET", f"/v1/images/{id}")["image"]
+    assert (image["phase"], image["error"]) == ("examining", "pool default is full")
+    action = pooled.ok("GET", f"/v1/actions/{answer['action']['id']}")["action"]
+    assert (action["state"], action["error"]) == ("running", "pool default is full")
+    assert "pool default is full" in pooled.refused(409, "POST", "/v1/vms", json={"name": "a", "image": "tiny"})["message"]
+
+
+def test_a_clone_keeps_its_source_until_it_is_made(pooled: Cloud) -> None:
+    source = pooled.add_image()
+    answer = pooled.ok("POST", "/v1/images", json={"name": "copy", "source": "tiny"}, status=201)
+    image, action = answer["image"], answer["action"]
+    assert (image["phase"], image["source"], image["bytes"], image["sha256"]) == ("examining", source, len(DATA), SHA256)
+    assert (action["verb"], action["state"], action["progress"]) == ("clone", "running", "waiting for its copy")
+    assert pooled.ok("POST", "/v1/images", json={"name": "copy", "source": source}, status=201) == answer
+    assert pooled.refused(409, "DELETE", "/v1/images/tiny")["details"] == {"used_by": ["copy"]}
+    pooled.refused(409, "PUT", "/v1/images/copy/data", data=DATA)
+    pooled.examine(image["id"])
+    assert pooled.ok("GET", f"/v1/actions/{action['id']}")["action"]["state"] == "success"
+    pooled.store.commit({}, [f"use/image/{source}/{image['id']}"])
+    pooled.ok("DELETE", "/v1/images/tiny", status=202)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({}, 422, "bytes"),
+        ({"source": "none"}, 422, "source"),
+        ({"source": "tiny", "pool": "other"}, 422, "pool"),
+        ({"source": "tiny", "bytes": 9}, 422, "bytes"),
+        ({"source": "new"}, 409, "source"),
+        ({"source": "tiny", "name": "tiny"}, 409, "name"),
+    ],
+)
+def test_bad_clones(pooled: Cloud, body: dict[str, Any], status: int, field: str) -> None:
     pooled.add_image()
-    assert pooled.refused(409, "POST", "/v1/images", json=ANNOUNCED)["details"] == {"name": "taken"}
+    pooled.ok("POST", "/v1/images", json={**ANNOUNCED, "name": "new"}, status=201)
+    before = len(pooled.store.list("image/").items)
+    assert field in pooled.refused(status, "POST", "/v1/images", json={"name": "copy", **body})["details"]
+    assert len(pooled.store.list("image/").items) == before
 
 
 def test_idempotency(pooled: Cloud) -> None:

@@ -37,6 +37,8 @@ class Pool(Protocol):
     def prepare(self) -> None:
         """Make the place ready, when the pool is added. Raises Invalid where something else is there already."""
 
+    def free_bytes(self) -> int: ...
+
     def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
         """Keep an upload until it is examined; `chunks` go on at byte `start`.
 

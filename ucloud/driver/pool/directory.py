@@ -80,17 +80,20 @@ class DirectoryPool:
         with self._world():
             pass
 
+    def free_bytes(self) -> int:
+        with self._world():
+            return shutil.disk_usage(self._root).free
+
     def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
         check_ids(image)
-        with self._world():
-            free = shutil.disk_usage(self._incoming).free
+        free = self.free_bytes()
         if free < size - start:
             raise no_room(self.name, size - start, free)
         try:
             upload.receive(self._incoming / image, chunks, size, sha256, start)
         except OSError as error:
             if error.errno in FULL:
-                raise no_room(self.name, size - start, shutil.disk_usage(self._incoming).free) from error
+                raise no_room(self.name, size - start, self.free_bytes()) from error
             raise self._refusal(error) from error
 
     def progress(self, image: str) -> Progress:
@@ -232,13 +235,13 @@ class DirectoryPool:
         """Raw becomes qcow2, so that one kind of file is published. It may take as long as its size asks for."""
         gib = -(-size // (1024 * header.MIB))
         limits = confine.Limits(cpu_s=60 + 30 * gib, wall_s=120 + 120 * gib, memory_mib=1024, write_mib=64 + 1040 * gib)
-        free = shutil.disk_usage(self._images).free
+        free = self.free_bytes()
         with new_file(self._image(image), self._incoming) as part:
             part.touch(0o600)
             os.chown(part, confine.UID, confine.UID)
             command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", confine.FILE, confine.OUTPUT]
             finished = confine.run(command, limits, self._incoming, image, part.name)
-            if not finished.ok and shutil.disk_usage(self._images).free < size:
+            if not finished.ok and self.free_bytes() < size:
                 raise no_room(self.name, size, free)
             if not finished.ok:  # whatever is in a raw file, it can be copied
                 raise Temporary(f"pool {self.name} cannot convert {image}: {finished.message}", retry_s=10)

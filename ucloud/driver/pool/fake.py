@@ -32,11 +32,14 @@ class FakePool:
     def prepare(self) -> None:
         pass
 
+    def free_bytes(self) -> int:
+        return self.capacity_bytes - sum(size for _, size in self._received.values())
+
     def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
         check_ids(image)
         self._fail("receive", self._failing_before)
-        if size > self.capacity_bytes:
-            raise no_room(self.name, size, self.capacity_bytes)
+        if size > self.free_bytes():
+            raise no_room(self.name, size, self.free_bytes())
         arrived = self._arrived.get(image, b"")
         check_start(start, len(arrived))
         content = bytearray(arrived[:start])
