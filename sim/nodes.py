@@ -106,7 +106,8 @@ class ControlNode(Node):
                 store.decide()
             return self.off.rewrite(decisions)
 
-        return self.off.decider(name, store, view, watched, self.clock, leadership, period_s, report)
+        heeds_changes = name == "scheduler"
+        return self.off.decider(name, store, view, watched, self.clock, leadership, period_s, report, heeds_changes)
 
     def stop(self) -> None:
         """In order, as for an upgrade: another leads at once, and may know less."""

@@ -6,11 +6,13 @@ itself. `Decider` is the loop of everything that only writes records (scheduler,
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Conflict, Temporary
+from ucloud.model.bookkeeping import Lock
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
 from ucloud.model.facts import Facts
 from ucloud.store.contract import MAX_OPERATIONS, Store
@@ -21,6 +23,7 @@ log = logging.getLogger("ucloud.loop")
 
 MAX_DECISIONS = 16  # in one transaction: one that fails holds up no more than these
 MAX_VIEW_AGE_S = 15.0  # a watch is silent for 10 s at most; an older view may be of another time
+MAX_REST_S = 0.1
 
 
 class Loop(Protocol):
@@ -32,11 +35,12 @@ class Loop(Protocol):
 
 def run(loop: Loop, woken: threading.Event, stop: threading.Event) -> None:
     """Step until `stop` is set (set `woken` too, to notice it at once). Anything but Conflict and Temporary is a bug
-    and ends the loop."""
+    and ends the loop. After a step it rests for as long as that took: what arrives meanwhile is taken in together."""
     while True:
         woken.clear()  # before looking at `stop`, lest the wake-up that goes with it is lost
         if stop.is_set():
             return
+        began_s = time.monotonic()
         try:
             pause_s = loop.step()
         except Conflict:
@@ -45,7 +49,9 @@ def run(loop: Loop, woken: threading.Event, stop: threading.Event) -> None:
             log.warning("%s: %s; trying again in %.1f s", loop.name, error.message, error.retry_s)
             stop.wait(error.retry_s)  # deaf to wake-ups: a broken watch wakes without end
             continue
-        woken.wait(pause_s)
+        took_s = time.monotonic() - began_s
+        if woken.wait(pause_s):
+            stop.wait(min(took_s, MAX_REST_S))
 
 
 def run_all(loops: Sequence[tuple[Loop, threading.Event]], stop: threading.Event) -> None:
@@ -83,8 +89,11 @@ class Report(Protocol):
 
 
 class Decider:
-    """A loop whose only act is to commit decisions. `leadership`: only the leader decides, and every decision rests on
-    its lock; None: nobody else writes these records."""
+    """A loop whose only act is to commit decisions. It decides when records have changed, and every `period_s`.
+
+    leadership: only the leader decides, and every decision rests on its lock; None: nobody else writes these records.
+    heeds_changes: False where only the passing of time matters.
+    """
 
     def __init__(
         self,
@@ -96,16 +105,18 @@ class Decider:
         leadership: Leadership | None = None,
         period_s: float = 10.0,
         report: Report | None = None,
+        heeds_changes: bool = True,
     ) -> None:
         self.name = name
         self._report = report
         self._store, self._view, self._decide, self._clock = store, view, decide, clock
-        self._leadership, self._period_s = leadership, period_s
+        self._leadership, self._period_s, self._heeds_changes = leadership, period_s, heeds_changes
+        self._due_s = float("-inf")  # when to decide again
         self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
         self._wrote_s = 0.0
 
     def step(self) -> float:
-        self._view.refresh()
+        self._refresh()
         pause_s = self._period_s
         lock: tuple[Unchanged, ...] = ()
         if self._leadership:
@@ -114,12 +125,25 @@ class Decider:
             if self._report:
                 self._report.looked(self._view, held is not None)
             if held is None:
+                self._due_s = float("-inf")
                 return pause_s
             lock = (held,)
+        now_s = self._clock.monotonic_s()
+        if now_s < self._due_s:
+            return min(pause_s, max(0.01, self._due_s - now_s))
         if not self._may_decide():
             return min(pause_s, 1.0)
-        decisions = self._decide(self._view, self._clock.now_s())
-        return pause_s if self._commit_all(decisions, lock) else 0.05
+        self._due_s = float("-inf")  # until all of it is committed
+        if not self._commit_all(self._decide(self._view, self._clock.now_s()), lock):
+            return 0.05
+        self._due_s = now_s + self._period_s
+        return pause_s
+
+    def _refresh(self) -> None:
+        due_s, self._due_s = self._due_s, float("-inf")  # if it fails, we don't know all that has changed
+        self._view.refresh()
+        is_changed = self._heeds_changes and any(not key.startswith(Lock.prefix) for key in self._view.changed)
+        self._due_s = float("-inf") if is_changed else due_s
 
     def _may_decide(self) -> bool:
         """Never on a view that is old, or that lacks what this loop itself has written."""

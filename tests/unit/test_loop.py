@@ -234,12 +234,60 @@ def test_it_does_not_decide_on_an_old_view() -> None:
     cloud.clock.pass_s(MAX_VIEW_AGE_S)
     cloud.decider.step()
     assert cloud.asked == 2
-    cloud.clock.pass_s(0.1)
+    cloud.clock.pass_s(10.0)  # it decides that often, whether anything changed or not
     assert cloud.decider.step() <= 1.0, "it looks again soon"
     assert cloud.asked == 2
     cloud.store.silent = False
     cloud.decider.step()
     assert cloud.asked == 3
+
+
+def test_it_decides_only_when_something_changed_or_time_has_passed() -> None:
+    cloud = Cloud(place_all, vm("vm-a"))
+    for _ in range(5):
+        cloud.decider.step()
+    assert cloud.asked == 2, "for the VM, and for its own placement"
+    cloud.put(vm("vm-b"))
+    for _ in range(5):
+        cloud.decider.step()
+    assert cloud.asked == 4
+    cloud.clock.pass_s(9.9)
+    assert cloud.decider.step() == pytest.approx(0.1)
+    cloud.clock.pass_s(0.2)
+    cloud.decider.step()
+    assert cloud.asked == 5
+
+
+def test_what_a_refresh_took_in_before_it_broke_is_decided_upon(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Cloud(place_all)
+    view = View(cloud.store, PREFIXES, cloud.clock, lambda: None)
+    decider = Decider("test", cloud.store, view, cloud._decide, cloud.clock)
+    decider.step()
+    cloud.put(vm("vm-a"))
+
+    def broken(*_: object) -> None:
+        raise Temporary("no answer")
+
+    view.distrust()
+    monkeypatch.setattr(cloud.store, "watch", broken)
+    with pytest.raises(Temporary):
+        decider.step()
+    monkeypatch.undo()
+    decider.step()
+    assert cloud.keys("placement/") == ["placement/vm-a"]
+
+
+def test_one_that_heeds_time_alone_decides_once_a_period() -> None:
+    cloud = Cloud(place_all, vm("vm-a"))
+    view = View(cloud.store, PREFIXES, cloud.clock, lambda: None)
+    sweeper = Decider("test", cloud.store, view, cloud._decide, cloud.clock, period_s=600.0, heeds_changes=False)
+    sweeper.step()
+    cloud.put(vm("vm-b"))
+    sweeper.step()
+    assert cloud.asked == 1
+    cloud.clock.pass_s(600.0)
+    sweeper.step()
+    assert cloud.asked == 2
 
 
 # Leadership.

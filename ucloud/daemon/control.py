@@ -32,7 +32,7 @@ def images(config: Config, store: Store, view: View, clock: SystemClock, leaders
 
 
 def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:
-    return Decider("idempotency", store, view, idempotency.decide, clock, leadership, idempotency.PERIOD_S)
+    return Decider("idempotency", store, view, idempotency.decide, clock, leadership, idempotency.PERIOD_S, heeds_changes=False)
 
 
 LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; with the prefixes that it reads
