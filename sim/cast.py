@@ -21,7 +21,8 @@ from ucloud.host.loop import Heartbeat, HostLoop
 from ucloud.image.loop import ImageLoop
 from ucloud.loop import Loop
 from ucloud.model import keys
-from ucloud.model.host import Alive, Endpoint, Inventory, Secret
+from ucloud.model.host import Alive, Endpoint, Inventory
+from ucloud.model.secret import Secret
 from ucloud.store.journal import KEPT_OF_HOST, KEPT_OF_LOOP, Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership

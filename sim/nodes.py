@@ -22,7 +22,8 @@ from ucloud.loop import Loop
 from ucloud.model import keys
 from ucloud.model.decision import Decision
 from ucloud.model.facts import Facts
-from ucloud.model.host import Alive, Endpoint, Inventory, Secret
+from ucloud.model.host import Alive, Endpoint, Inventory
+from ucloud.model.secret import Secret
 from ucloud.scheduler.decide import decide as place
 from ucloud.scheduler.hosts import Policy
 from ucloud.scheduler.report import SchedulerReport

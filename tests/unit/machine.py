@@ -8,8 +8,9 @@ from ucloud.driver.hypervisor.fake import Machine as Guests
 from ucloud.driver.pool.fake import FakePool
 from ucloud.host.loop import Executor, HostLoop
 from ucloud.model.guest import GuestSpec
-from ucloud.model.host import Endpoint, Inventory, Secret
+from ucloud.model.host import Endpoint, Inventory
 from ucloud.model.record import Record, decode, encode
+from ucloud.model.secret import Secret
 from ucloud.model.vm import Status
 from ucloud.store.memory import MemoryStore
 from ucloud.store.view import View

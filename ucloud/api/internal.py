@@ -10,7 +10,8 @@ from ucloud.api.describe import describe
 from ucloud.api.fields import Limit
 from ucloud.api.page import PageQuery, check_cursor
 from ucloud.api.services import services
-from ucloud.model.host import without_secrets
+from ucloud.model.kinds import kind_of
+from ucloud.model.secret import without_secrets
 from ucloud.store.contract import Item
 
 routes = Blueprint("internal", __name__)
@@ -50,7 +51,7 @@ def list_records(prefix: str, query: RawQuery) -> RecordPage:
 def show(item: Item) -> RecordShown:
     """A value that is not JSON is not shown: nobody knows what is secret in it."""
     try:
-        value = without_secrets(json.loads(item.value))
+        value = without_secrets(json.loads(item.value), kind_of(item.key))
     except ValueError:
         value = None
     return RecordShown(item.key, item.create_revision, item.mod_revision, item.lease, value)

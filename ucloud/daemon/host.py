@@ -20,7 +20,8 @@ from ucloud.host.endpoint import Server
 from ucloud.host.loop import Heartbeat, HostLoop, Threads
 from ucloud.loop import run_all
 from ucloud.model import keys
-from ucloud.model.host import Alive, Endpoint, Inventory, Secret
+from ucloud.model.host import Alive, Endpoint, Inventory
+from ucloud.model.secret import Secret
 from ucloud.store.journal import KEPT_OF_HOST, Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.view import View

@@ -1,10 +1,9 @@
 """A host: what the operator wants of it, whether it lives, and what it says of itself."""
 
-from typing import Any, ClassVar
-
-import msgspec
+from typing import ClassVar
 
 from ucloud.model.record import Record
+from ucloud.model.secret import Secret
 
 
 class Host(Record, frozen=True, kw_only=True):
@@ -66,12 +65,6 @@ class Inventory(Record, frozen=True, kw_only=True):
         return self.at(self.host, "inventory")
 
 
-class Secret(msgspec.Struct, frozen=True):
-    """Text that never leaves through the API: the raw records there show «secret» instead."""
-
-    secret: str
-
-
 class Endpoint(Record, frozen=True, kw_only=True):
     """Where the API reaches this host's daemon (logs, consoles), and the token that it asks for. The token is made anew
     at each start by the host itself, so that it opens nothing but this host."""
@@ -84,12 +77,3 @@ class Endpoint(Record, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         return self.at(self.host, "endpoint")
-
-
-def without_secrets(value: Any) -> Any:
-    """A JSON value with every Secret blanked, whatever record it came from."""
-    if isinstance(value, dict):
-        return {k: "«secret»" if k == "secret" else without_secrets(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [without_secrets(v) for v in value]
-    return value

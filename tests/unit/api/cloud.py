@@ -16,9 +16,10 @@ from ucloud.base.clock import SystemClock
 from ucloud.base.errors import Invalid
 from ucloud.driver.pool.contract import Progress
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.host import Alive, Endpoint, Host, Inventory, Secret
+from ucloud.model.host import Alive, Endpoint, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.record import Record, decode, encode
+from ucloud.model.secret import Secret
 from ucloud.model.vm import Manifest, Phase, Placement, Status, Vm
 from ucloud.store.memory import MemoryStore
 
