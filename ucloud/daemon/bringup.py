@@ -220,16 +220,17 @@ def add_records(cloud: Cloud, api: Client, say: Say) -> Cloud:
     """The pool and the hosts, where they are not there yet; the ids of the hosts are kept."""
     with suppress(Conflict):  # it is there already
         api.create_pool("default", str(cloud.pool_dir))
-    ids = {host: host_id(host, api, say) for host in cloud.hosts}
+    known = cloud.settings.host_ids
+    ids = {host: host_id(host, known.get(host, host), api, say) for host in cloud.hosts}
     cloud = Cloud(replace(cloud.settings, host_ids=ids), cloud.state_dir, cloud.run_dir)
     save_cloud(cloud)
     return cloud
 
 
-def host_id(host: str, api: Client, say: Say) -> str:
-    try:
-        found = api.host(host)
-    except NotFound:
-        say(f"joining host {host}")
-        found = api.create_host(host)
-    return str(found["id"])
+def host_id(host: str, id: str, api: Client, say: Say) -> str:
+    """id: what it was when the cloud was started last, as its name may have been changed since."""
+    for reference in (id, host):
+        with suppress(NotFound):
+            return str(api.host(reference)["id"])
+    say(f"joining host {host}")
+    return str(api.create_host(host)["id"])
