@@ -33,10 +33,19 @@ def golden(name: str) -> Path:
 
 def play(text: str) -> str:
     """The story with the log that it gives now."""
-    director, lines = Director(), text.splitlines()
+    with performed(text) as director:
+        director.stage.chapter("In the end:")
+        director.tell_ending()
+    return "\n".join([*(line for line in text.splitlines() if line.startswith("# ")), *director.stage.log]) + "\n"
+
+
+@contextmanager
+def performed(text: str) -> Iterator[Director]:
+    """The cloud as it is two seconds after the last sentence, or after the time that passes there."""
+    director = Director()
     stage = director.stage
     with heard(stage):
-        first, *sentences = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+        first, *sentences = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
         perform(director, first)
         due_s = 0.0
         for said in sentences:
@@ -45,10 +54,8 @@ def play(text: str) -> str:
             if pause := PASSES.fullmatch(said):
                 due_s += float(pause[1]) - PAUSE_S
         stage.run_for(due_s + PAUSE_S)
-        stage.chapter("In the end:")
-        director.tell_ending()
+        yield director
         director.close()
-    return "\n".join([*(line for line in lines if line.startswith("# ")), *stage.log]) + "\n"
 
 
 def perform(director: Director, said: str) -> None:

@@ -5,7 +5,6 @@ and view are opened in the worker, after the fork: gRPC does not survive one.
 """
 
 import logging
-import os
 import resource
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,12 +56,12 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """In the worker, after the fork."""
         self._services = self._open()
-        self._services.view.start(on_bug=_die)
+        self._services.view.start(self._services.on_bug)
         return create_app(self._services)
 
     def end_waits(self) -> None:
         if self._services:
-            self._services.view.end_waits()
+            self._services.end_waits()
 
     def close(self) -> None:
         if self._services:
@@ -76,11 +75,6 @@ def _connections() -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return min(CONNECTIONS, wanted // 2)
-
-
-def _die() -> None:
-    """A bug in the view's loop: this worker ends, and gunicorn forks a fresh one."""
-    os._exit(1)
 
 
 def serve(open_services: Callable[[], Services], *, unix: str | None = None, tcp: Sequence[str] = ()) -> None:

@@ -1,5 +1,6 @@
 """What the request handlers work with. The daemon makes one `Services` per worker process and hands it to `create_app`."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from ucloud.api.watching import SharedView
 from ucloud.base.clock import Clock, SystemClock, timestamp
 from ucloud.base.errors import Temporary
 from ucloud.driver.pool.contract import Pool as PoolDriver
+from ucloud.model.event import Event
 from ucloud.model.image import Pool
 from ucloud.store.contract import Store
 
 MAX_WAITS = 40  # of the server's 64 threads, so that short requests always find one
 MAX_UPLOADS = 8
+MAX_WATCHERS = 12
 MAX_LOGS = 8  # a host that stands still keeps each of them waiting
 MAX_FOLLOWERS = 16
 MAX_CONSOLES = 32
@@ -51,7 +54,8 @@ def _host_client() -> httpx.Client:
 
 @dataclass(frozen=True)
 class Services:
-    """pools: the driver for a pool's record. hosts: the HTTP client that asks host daemons."""
+    """pools: the driver for a pool's record. hosts: the HTTP client that asks host daemons. on_bug: called when the thread of
+    a view has ended by an error that nobody expected; by default this process ends, and another one takes its place."""
 
     store: Store
     view: SharedView
@@ -60,15 +64,34 @@ class Services:
     hosts: httpx.Client = field(default_factory=_host_client)
     waits: Places = field(default_factory=lambda: Places(MAX_WAITS, "requests are waiting"))
     uploads: Places = field(default_factory=lambda: Places(MAX_UPLOADS, "uploads are running"))
+    watchers: Places = field(default_factory=lambda: Places(MAX_WATCHERS, "clients follow the events"))
     logs: Places = field(default_factory=lambda: Places(MAX_LOGS, "logs are being fetched"))
     followers: Places = field(default_factory=lambda: Places(MAX_FOLLOWERS, "logs are being followed"))
     consoles: Places = field(default_factory=lambda: Places(MAX_CONSOLES, "consoles are open"))
+    on_bug: Callable[[], None] = lambda: os._exit(1)
+    _events: SharedView = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_events", SharedView(self.store, self.clock, (Event.prefix,)))
+
+    @property
+    def events(self) -> SharedView:
+        """A view of events alone, opened when somebody first asks for it: nobody pays for what nobody looks at. Raises
+        Temporary."""
+        self._events.open(self.on_bug)
+        return self._events
 
     def now(self) -> str:
         return timestamp(self.clock.now_s())
 
+    def end_waits(self) -> None:
+        """The server stops: whoever waits answers with what it has."""
+        self.view.end_waits()
+        self._events.end_waits()
+
     def close(self) -> None:
         self.view.close()
+        self._events.close()
         self.hosts.close()
         self.store.close()
 

@@ -1,11 +1,12 @@
-"""The API's one view, shared by all request threads: lists are read from it, and requests with `?wait=` wait on it.
+"""The API's view, shared by all request threads: lists are read from it, and requests with `?wait=` wait on it. Events have
+a view of their own of the same kind.
 
 Its thread runs this loop; `api/server.py` starts and stops it.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ucloud import loop
@@ -27,15 +28,20 @@ PERIOD_S = 10.0
 class SharedView:
     name = "view"
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, prefixes: Sequence[str] = PREFIXES) -> None:
         self._woken, self._stop = threading.Event(), threading.Event()
-        self._view = View(store, PREFIXES, clock, self._woken.set)
+        self._view = View(store, prefixes, clock, self._woken.set)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @property
     def age_s(self) -> float:
         return self._view.age_s
+
+    @property
+    def is_ending(self) -> bool:
+        """The server stops."""
+        return self._stop.is_set()
 
     def step(self) -> float:
         with self._changed:
@@ -76,6 +82,13 @@ class SharedView:
 
         self._thread = threading.Thread(target=body, name=self.name, daemon=True)
         self._thread.start()
+
+    def open(self, on_bug: Callable[[], None]) -> None:
+        """Start, unless that has happened, and know everything. Raises Temporary."""
+        with self._changed:
+            if self._thread is None:
+                self._view.refresh()
+                self.start(on_bug)
 
     def end_waits(self) -> None:
         """The server stops: whoever waits answers with what it has."""

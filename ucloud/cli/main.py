@@ -12,7 +12,7 @@ import click
 
 from ucloud import __version__
 from ucloud.base.errors import Error
-from ucloud.cli import completion, fault, host, image, pool, topic, vm
+from ucloud.cli import completion, event, fault, host, image, pool, topic, vm
 from ucloud.cli.noun import FAILED, OTHERS, Noun
 from ucloud.client import ConfigError
 
@@ -77,5 +77,5 @@ def main(context: click.Context, api: str | None) -> None:
     context.obj = api
 
 
-for command in (vm.vm, image.image, host.host, pool.pool, topic.help_, completion.completion):
+for command in (vm.vm, image.image, host.host, pool.pool, event.event, topic.help_, completion.completion):
     main.add_command(command)

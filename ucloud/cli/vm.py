@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ucloud.cli import progress
+from ucloud.cli.explain import explain
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
 from ucloud.cli.options import Label, LabelChange, Setting, Size, connect, output_option, wait_options
@@ -275,3 +276,6 @@ def _finish(client: Client, vm: str, action: Json, no_wait: bool, timeout_s: flo
         show_one(found, output)
     else:
         click.echo(f"{found['name']} is {found['phase']}")
+
+
+vm.add_command(explain)

@@ -3,13 +3,14 @@ API's JSON objects, as dictionaries."""
 
 from ucloud.base.errors import Error
 from ucloud.client.action import Actions
+from ucloud.client.event import Events
 from ucloud.client.host import Hosts
 from ucloud.client.image import Images
 from ucloud.client.pool import Pools
 from ucloud.client.vm import Vms
 
 
-class Client(Vms, Images, Hosts, Pools, Actions):
+class Client(Vms, Images, Hosts, Pools, Events, Actions):
     """May be used by several threads at once.
 
     What is changed names an id, and each POST an Idempotency-Key, so that a request whose answer was lost is repeated

@@ -103,6 +103,32 @@ class Transport:
         finally:
             timer.cancel()
 
+    @contextlib.contextmanager
+    def stream(
+        self, path: str, params: dict[str, Any], headers: Mapping[str, str], silence_s: float
+    ) -> Iterator[httpx.Response]:
+        """An answer that is read as it comes, of the address that answers first. Raises Temporary when it breaks off, or when
+        nothing comes for `silence_s`; the caller asks again for what is missing."""
+        tried: dict[str, object] = {}
+        for address in list(self._order):
+            timeout = httpx.Timeout(silence_s, connect=5.0)
+            try:
+                with self._clients[address].stream("GET", path, params=params, headers=headers, timeout=timeout) as response:
+                    if SIGN not in response.headers:
+                        tried[address] = "what answers there is no ucloud API"
+                        continue
+                    self._answered(address, response)
+                    if response.status_code >= 400:
+                        response.read()
+                        raise error_of(response)
+                    yield response
+                    return
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                tried[address] = reason_of(error, address)
+            except httpx.TransportError as error:
+                raise Temporary(f"the connection broke: {reason_of(error, address)}", RETRY_S) from error
+        raise Unreachable("the API does not answer", RETRY_S, tried)
+
     def upload(self, path: str, content: Iterator[bytes], size: int) -> None:
         """Not repeated here: the content is used up. Raises Temporary; the caller looks what has become of it."""
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}

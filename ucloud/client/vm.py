@@ -74,6 +74,12 @@ class Vms(Calls):
         response = self._transport.request("GET", f"{path_of('vm', vm)}/log", patience_s=LOG_PATIENCE_S)
         return response.content, response.headers.get("X-Log-Truncated") == "true"
 
+    def explain_vm(self, vm: str) -> Json:
+        """Why it is as it is: what is wanted, where it is placed, what its host was told and says, what is waited for, the last
+        events, and what one can do."""
+        explanation: Json = self._transport.request("GET", f"{path_of('vm', vm)}/explain").json()
+        return explanation
+
     def _act(self, vm: str, verb: str, body: Json | None = None) -> Json:
         action: Json = part(self._post(f"{self._path_by_id('vm', vm)}/actions/{verb}", body or {}), "action")
         return action

@@ -27,7 +27,8 @@ def news_of(step: Step, before: Status | None, guest: Guest | None) -> News | No
 def _of_status(said: Status, before: Status | None, reason: str) -> News | None:
     again = before is not None and (before.boots, before.epoch) == (said.boots, said.epoch)
     if again and before and said.crashes > before.crashes:
-        return News("crashed", f"{said.error} ({times(said.crashes)})") if is_worth_telling(said.crashes) else None
+        text = f"{said.error}; crash {said.crashes} of boot {said.boots}"
+        return News("crashed", text) if is_worth_telling(said.crashes) else None
     if said.error and (before is None or said.error != before.error):
         return News("failed", said.error)
     if before and again and said.phase == before.phase:
@@ -42,7 +43,3 @@ def _of_status(said: Status, before: Status | None, reason: str) -> News | None:
 def is_worth_telling(crashes: int) -> bool:
     """A guest that crashes without end is told of ever more rarely, lest it drowns all others: 1, 2, 3, 4, 8, 16, … times."""
     return crashes <= MANY or crashes & (crashes - 1) == 0
-
-
-def times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times by now"

@@ -12,13 +12,14 @@ import msgspec
 
 from ucloud.base.clock import parse_timestamp
 from ucloud.model.bookkeeping import Idempotency
+from ucloud.model.event import Event
 from ucloud.model.image import Image, Pool
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Vm
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAMED = frozenset({"id", "vm", "host", "image", "pool", "project", "name"})
-OTHERWISE_NAMED = {(Vm, "host"), (Idempotency, "name")}  # a wish, a client's own key: never part of a path
+OTHERWISE_NAMED = {(Vm, "host"), (Idempotency, "name"), (Event, "name")}  # a wish, a client's key, a word: never part of a path
 
 
 def check(key: str, record: Record) -> None:

@@ -59,7 +59,8 @@ class SchedulerReport:
 def news_of(facts: Facts, decision: Decision) -> News | None:
     """None where a VM goes on waiting for the same, but for numbers: how much is free changes with every other VM."""
     if decision.verb == "wait":
-        placement = facts.get(Placement, Placement.at(decision.key.removeprefix(Vm.prefix)))
-        if placement and NUMBER.sub("", placement.record.reason) == NUMBER.sub("", decision.reason):
+        before = facts.get(Placement, Placement.at(decision.key.removeprefix(Vm.prefix)))
+        known = (before.record.waits_for if before.record.host else before.record.reason) if before else ""
+        if NUMBER.sub("", known) == NUMBER.sub("", decision.reason):
             return None
     return News(DONE.get(decision.verb, decision.verb), decision.reason.removeprefix("placed "))

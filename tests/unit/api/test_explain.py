@@ -1,0 +1,50 @@
+"""The explanation of a VM as JSON; what it says in words is tests/golden/explain."""
+
+from tests.unit.api.cloud import NOW, Cloud
+from ucloud.base.ids import ulid
+from ucloud.model.event import Event
+
+
+def test_each_step_from_what_is_wanted_to_what_runs(cloud: Cloud) -> None:
+    host = cloud.add_host("h1")
+    cloud.add_image()
+    web, _ = cloud.add_vm("web", cpus=2)
+    cloud.run(web, host)
+    told = cloud.ok("GET", "/v1/vms/web/explain")
+    assert told["id"] == web
+    assert told["summary"] == "web is running on h1."
+    assert (told["wanted"]["cpus"], told["wanted"]["power"], told["wanted"]["image"]) == (2, "on", "tiny")
+    assert (told["placement"]["host"], told["placement"]["epoch"]) == ("h1", 1)
+    assert (told["manifest"]["want"], told["manifest"]["is_current"]) == ("running", True)
+    assert (told["status"]["phase"], told["status"]["is_current"]) == ("running", True)
+    assert told["waiting_for"] is None
+
+
+def test_one_that_nobody_has_looked_at_yet(cloud: Cloud) -> None:
+    cloud.add_image()
+    cloud.add_vm("web")
+    told = cloud.ok("GET", "/v1/vms/web/explain")
+    assert (told["placement"], told["manifest"], told["status"], told["events"]) == (None, None, None, [])
+    assert told["waiting_for"]["who"] == "scheduler"
+
+
+def test_events_of_others_and_of_its_host_before_it_came_are_left_out(cloud: Cloud) -> None:
+    host = cloud.add_host("h1")
+    cloud.add_image()
+    web, _ = cloud.add_vm("web")
+    cloud.place(web, host)
+
+    def tell(s: float, verb: str, about: str, writer: str = "scheduler") -> None:
+        cloud.put(Event(id=ulid(s), writer=writer, time=NOW, verb=verb, about=about, reason="because"))
+
+    tell(1, "silent", f"host/{host}")
+    tell(2, "placed", f"vm/{web}")
+    tell(3, "placed", "vm/vm-other")
+    tell(4, "running", f"vm/{web}", host)
+    tell(5, "silent", f"host/{host}")
+    tell(6, "reports", f"host/{host}", host)
+    assert [event["verb"] for event in cloud.ok("GET", "/v1/vms/web/explain")["events"]] == ["placed", "running", "silent"]
+
+
+def test_there_is_nothing_to_explain(cloud: Cloud) -> None:
+    cloud.refused(404, "GET", "/v1/vms/nobody/explain")

@@ -1,0 +1,193 @@
+"""/v1/vms/<vm>/explain: everything that is known about a VM, for whoever asks why it is as it is."""
+
+from typing import Annotated
+
+from flask import Blueprint
+from msgspec import Meta, Struct
+
+from ucloud.api import event, phase
+from ucloud.api.advice import Advice, advice
+from ucloud.api.describe import describe
+from ucloud.api.event import EventShown
+from ucloud.api.fields import Id, Timestamp
+from ucloud.api.phase import Phase, Sight, State, Waiting
+from ucloud.api.records import fresh
+from ucloud.api.services import services
+from ucloud.api.vm import show, vm_of
+from ucloud.base.ids import is_id
+from ucloud.model.event import Event
+from ucloud.model.host import Host
+from ucloud.model.vm import Power, Status, Want
+
+routes = Blueprint("explain", __name__)
+
+EVENTS = 12  # the newest
+OF_HOST = ("silent", "heard")  # what its host's events tell about the VM too
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What people want."""
+
+    power: Power
+    boots: Annotated[int, Meta(description="how often it was told to start")]
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+    image: str
+    host: Annotated[str, Meta(description="where alone it may run: a host or a label; empty: anywhere")]
+    spread: str
+    deleted_at: Timestamp | None
+
+
+class Placed(Struct, frozen=True, kw_only=True):
+    """What the scheduler has decided. host: its name; empty: none yet, and the reason says why."""
+
+    host: str
+    epoch: int
+    since: Timestamp
+    reason: str
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What the scheduler has told the host. is_current: it was made from what is wanted now."""
+
+    want: Want
+    boots: int
+    epoch: int
+    cpus: int
+    memory_mib: int
+    is_current: bool
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """What the host has said last. is_current: the host is alive, so that this can be relied on."""
+
+    phase: str
+    boots: int
+    epoch: int
+    since: Timestamp
+    crashes: int
+    error: str
+    is_current: bool
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Why a VM is as it is: each step from what is wanted to what runs, who has to act next, and what happened so far."""
+
+    id: Id
+    name: str
+    phase: Phase
+    summary: Annotated[str, Meta(description="a sentence")]
+    at: Annotated[Timestamp, Meta(description="when this was so, by the clock of the API")]
+    wanted: Wanted
+    placement: Placed | None
+    manifest: Told | None
+    status: Said | None
+    waiting_for: Waiting | None
+    events: Annotated[list[EventShown], Meta(description="the last ones, oldest first")]
+    advice: Annotated[list[Advice], Meta(description="what one can do")]
+
+
+@routes.get("/v1/vms/<reference>/explain")
+@describe("Explain why a VM is as it is", answer=Explanation)
+def explain_vm(reference: str) -> Explanation:
+    """Read from the store at this moment, one record after the other."""
+    vm, source = vm_of(reference), fresh()
+    shown, sight = show(vm, source), phase.gather(source, vm)
+    state = phase.state(sight)
+    host = sight.placement.host if sight.placement else ""
+    events = told_about(event.told_by(services().store, ("scheduler", *([host] if host else []))), vm.key, host)
+    wish = source.get(Host, Host.at(vm.record.host)) if is_id(vm.record.host) else None
+    return Explanation(
+        id=shown.id,
+        name=shown.name,
+        phase=state.phase,
+        summary=summary(sight, state),
+        at=services().now(),
+        wanted=Wanted(
+            power=shown.power,
+            boots=shown.boots,
+            cpus=shown.cpus,
+            memory_mib=shown.memory_mib,
+            disk_mib=shown.disk_mib,
+            image=shown.image,
+            host=shown.wanted_host,
+            spread=shown.spread,
+            deleted_at=shown.deleted_at,
+        ),
+        placement=placed(sight),
+        manifest=told(sight),
+        status=said(sight.status, sight.alive) if sight.status else None,
+        waiting_for=with_since(state.waiting, events, host),
+        events=[event.show(item, services()) for item in events[-EVENTS:]],
+        advice=advice(sight, state, wish.record if wish else None),
+    )
+
+
+def summary(sight: Sight, state: State) -> str:
+    name, where = sight.vm.record.name, f" on {sight.host_name}" if sight.host_name else ""
+    waits = f": it waits for {state.waiting.what.partition(': ')[0]}" if state.waiting else ""
+    if state.phase == "deleting":
+        return f"{name} is being deleted{waits}."
+    if state.phase == "unknown":
+        return f"{name} is unknown: {sight.host_name} is not heard of, so its guest may run or not."
+    if state.phase == "stopped" and not waits:
+        return f"{name} is stopped{where}: {state.reason}."
+    return f"{name} is {state.phase}{where}{waits}."
+
+
+def placed(sight: Sight) -> Placed | None:
+    placement = sight.placement
+    if placement is None:
+        return None
+    return Placed(
+        host=sight.host_name,
+        epoch=placement.epoch,
+        since=placement.since,
+        reason=placement.reason.removeprefix(f"placed on {sight.host_name}: "),
+    )
+
+
+def told(sight: Sight) -> Told | None:
+    manifest = sight.manifest
+    if manifest is None:
+        return None
+    return Told(
+        want=manifest.want,
+        boots=manifest.boots,
+        epoch=manifest.epoch,
+        cpus=manifest.cpus,
+        memory_mib=manifest.memory_mib,
+        is_current=manifest.revisions.get("vm") == sight.vm.revision,
+    )
+
+
+def said(status: Status, alive: bool) -> Said:
+    return Said(
+        phase=status.phase,
+        boots=status.boots,
+        epoch=status.epoch,
+        since=status.since,
+        crashes=status.crashes,
+        error=status.error,
+        is_current=alive,
+    )
+
+
+def told_about(events: list[Event], vm: str, host: str) -> list[Event]:
+    """Those about the VM; and from its first one on, those that tell that its host fell silent or is heard of again."""
+    about_vm = [event for event in events if event.about == vm]
+    first = about_vm[0].id if about_vm else ""
+    return [
+        event
+        for event in events
+        if event.about == vm or (event.about == f"{Host.prefix}{host}" and event.verb in OF_HOST and event.id > first)
+    ]
+
+
+def with_since(waiting: Waiting | None, events: list[Event], host: str) -> Waiting | None:
+    """Since when a host is silent stands in no record; but the scheduler has told of it, if it was watching then."""
+    if waiting is None or waiting.since:
+        return waiting
+    last = next((event for event in reversed(events) if event.about == f"{Host.prefix}{host}"), None)
+    return Waiting(waiting.what, waiting.who, last.time) if last and last.verb == "silent" else waiting
