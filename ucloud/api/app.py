@@ -12,7 +12,23 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from ucloud import __version__
-from ucloud.api import action, docs, event, explain, health, host, image, internal, openapi, pool, power, resize, upload, vm
+from ucloud.api import (
+    action,
+    console,
+    docs,
+    event,
+    explain,
+    health,
+    host,
+    image,
+    internal,
+    openapi,
+    pool,
+    power,
+    resize,
+    upload,
+    vm,
+)
 from ucloud.api.body import MAX_BODY_BYTES
 from ucloud.api.describe import ErrorAnswer, ErrorShown, reply
 from ucloud.api.services import Services
@@ -39,7 +55,8 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(Exception, _bug)
     health.measure(app, services)
     app.before_request(_refuse_strange_pages)  # counted like every other request
-    for noun in (vm, power, resize, upload, image, host, pool, action, event, explain, internal, health, openapi, docs):
+    nouns = (vm, console, power, resize, upload, explain, image, host, pool, action, event, internal, health, openapi, docs)
+    for noun in nouns:
         app.register_blueprint(noun.routes)
     return app
 

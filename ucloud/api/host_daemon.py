@@ -2,10 +2,11 @@
 says is believed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import httpcore
 import httpx
 
 from ucloud.api.phase import Sight
@@ -25,7 +26,9 @@ class Address(NamedTuple):
 
 
 @contextmanager
-def asking(sight: Sight, what: str, url: str, patience_s: float = 5.0, **headers: str) -> Iterator[httpx.Response]:
+def asking(
+    sight: Sight, what: str, url: str, patience_s: float = 5.0, headers: Mapping[str, str] = {}
+) -> Iterator[httpx.Response]:
     """`url`: below that of the daemon. Raises Temporary when it cannot be reached, refuses, or falls silent for `patience_s`
     also within the block. Only of a VM that is placed."""
     address = _address(sight, what)
@@ -40,7 +43,7 @@ def asking(sight: Sight, what: str, url: str, patience_s: float = 5.0, **headers
             yield response
     except httpx.HTTPStatusError as error:
         raise Temporary(f"{what} is on {sight.host_name}, which refuses it ({error.response.status_code})", RETRY_S) from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, httpcore.NetworkError, httpcore.TimeoutException) as error:
         why = f"does not answer ({type(error).__name__})"
         raise Temporary(f"{what} is on {sight.host_name}, which {why}", RETRY_S) from error
 

@@ -17,7 +17,7 @@ from ucloud.api.services import Services
 
 log = logging.getLogger("ucloud.api.server")
 
-THREADS = 64
+THREADS = 112
 GRACE_S = 10
 CONNECTIONS = 2000
 

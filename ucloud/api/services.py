@@ -18,7 +18,7 @@ from ucloud.model.event import Event
 from ucloud.model.image import Pool
 from ucloud.store.contract import Store
 
-MAX_WAITS = 40  # of the server's 64 threads, so that short requests always find one
+MAX_WAITS = 40  # all these hold a thread each, of which the server has some more, so that short requests always find one
 MAX_UPLOADS = 8
 MAX_WATCHERS = 12
 MAX_LOGS = 8  # a host that stands still keeps each of them waiting

@@ -54,10 +54,9 @@ def _stream(look: Callable[[], Sight], after: int) -> Response:
     with ExitStack() as place:
         place.enter_context(services().followers.take())
         first = _read(look(), after, 0)
-        response = _reply(first, after)
+        response = _reply(first, after, stream_with_context(_pieces(look, first)))
         response.call_on_close(place.pop_all().close)
-    response.response = stream_with_context(_pieces(look, first))
-    return response
+        return response
 
 
 def _pieces(look: Callable[[], Sight], first: Piece) -> Iterator[bytes]:
@@ -123,7 +122,7 @@ def _place(response: httpx.Response, name: str, otherwise: int) -> int:
     return min(int(text), MAX_PLACE) if text.isascii() and text.isdecimal() and len(text) < 20 else otherwise
 
 
-def _reply(piece: Piece, after: int) -> Response:
+def _reply(piece: Piece, after: int, stream: Iterator[bytes] | None = None) -> Response:
     places = {"X-Log-Start": str(piece.start), "X-Log-End": str(piece.end)}
     truncated = "true" if piece.start > after else "false"
-    return Response(piece.data, mimetype="text/plain", headers={"X-Log-Truncated": truncated, **places})
+    return Response(stream or piece.data, mimetype="text/plain", headers={"X-Log-Truncated": truncated, **places})

@@ -165,6 +165,11 @@ class Transport:
             tell, self._on_version = self._on_version, None
             tell(version)
 
+    @property
+    def address(self) -> str:
+        """Of the server that answered last."""
+        return self._order[0]
+
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
