@@ -12,6 +12,20 @@ Errors are those of `ucloud.base.errors`; `Unreachable` is a Temporary: no addre
 from ucloud.client.calls import Json
 from ucloud.client.client import Client
 from ucloud.client.config import DEFAULT_ADDRESSES, ConfigError, addresses
+from ucloud.client.console import Console, Ended, Message
+from ucloud.client.image import UploadBroken
 from ucloud.client.transport import TimedOut, Unreachable
 
-__all__ = ["DEFAULT_ADDRESSES", "Client", "ConfigError", "Json", "TimedOut", "Unreachable", "addresses"]
+__all__ = [
+    "DEFAULT_ADDRESSES",
+    "Client",
+    "ConfigError",
+    "Console",
+    "Ended",
+    "Json",
+    "Message",
+    "TimedOut",
+    "Unreachable",
+    "UploadBroken",
+    "addresses",
+]

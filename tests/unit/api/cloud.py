@@ -34,6 +34,7 @@ class FakePool:
     def __init__(self) -> None:
         self.uploads: dict[str, bytes] = {}
         self.arrived: dict[str, bytes] = {}
+        self.idle_s = 5
 
     def prepare(self) -> None:
         pass
@@ -42,7 +43,7 @@ class FakePool:
         return 1 << 30
 
     def progress(self, image: str) -> Progress:
-        return Progress(received_bytes=len(self.arrived.get(image, b"")), idle_s=5)
+        return Progress(received_bytes=len(self.arrived.get(image, b"")), idle_s=self.idle_s)
 
     def receive(self, image: str, chunks: Iterable[bytes], size: int, sha256: str, start: int = 0) -> None:
         data = self.arrived[image] = self.arrived.get(image, b"")[:start] + b"".join(chunks)

@@ -1,6 +1,5 @@
 """The SDK: addresses, retries, errors, waiting, uploading. Its methods themselves are used by the golden transcripts."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -133,43 +132,6 @@ def test_references_cannot_leave_their_path() -> None:
         with pytest.raises(NotFound):
             servers.client().vm(reference)
     assert len(servers.asked) == 1
-
-
-DATA = b"x" * 600_000
-MADE = ok({"image": {"id": "image-1", "uploaded_at": None}, "action": {"id": "a"}})
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "image"
-    path.write_bytes(DATA)
-    return path
-
-
-def test_upload_is_announced_with_its_checksum_and_repeated_whole(file: Path) -> None:
-    lost = ok({"image": {"id": "image-1", "uploaded_at": None}})
-    servers = Servers(a=[MADE, BROKEN, lost, ok({})])
-    told: list[tuple[str, int, int]] = []
-    image, action = servers.client().upload_image("tiny", file, None, lambda *progress: told.append(progress))
-    assert (image["id"], action["id"]) == ("image-1", "a")
-    assert hashlib.sha256(DATA).hexdigest() in servers.asked[0][1].content.decode()
-    assert [(r.method, len(r.content)) for _, r in servers.asked[1:]] == [("PUT", len(DATA)), ("GET", 0), ("PUT", len(DATA))]
-    assert servers.asked[-1][1].headers["Content-Length"] == str(len(DATA))
-    assert ("checksum", len(DATA), len(DATA)) in told
-    assert told[-1] == ("upload", len(DATA), len(DATA))
-
-
-def test_upload_whose_answer_was_lost_is_not_repeated(file: Path) -> None:
-    servers = Servers(a=[MADE, BROKEN, ok({"image": {"id": "image-1", "uploaded_at": "now"}})])
-    servers.client().upload_image("tiny", file)
-    assert [request.method for _, request in servers.asked] == ["POST", "PUT", "GET"]
-
-
-def test_upload_that_failed_leaves_no_image(file: Path) -> None:
-    servers = Servers(a=[MADE, refusal(422, "invalid"), ok({"image": {"id": "image-1"}}), ok({"action": {}})])
-    with pytest.raises(Invalid, match="why"):
-        servers.client().upload_image("tiny", file)
-    assert [(r.method, r.url.path) for _, r in servers.asked][-1] == ("DELETE", "/v1/images/image-1")
 
 
 def test_a_delete_that_is_repeated_never_meets_another_vm_of_that_name() -> None:

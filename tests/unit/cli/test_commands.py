@@ -25,6 +25,8 @@ OPTIONS = {
     "event list": {"--vm", "--image", "--host", "--since", "--limit"} | OUTPUT,
     "event watch": {"--vm", "--image", "--host", "--since"} | OUTPUT,
     "image upload": {"--pool"} | WAIT | OUTPUT,
+    "image clone": WAIT | OUTPUT,
+    "image set": {"--name", "--label"} | OUTPUT,
     "image list": OUTPUT,
     "image show": OUTPUT,
     "image delete": WAIT | OUTPUT,
