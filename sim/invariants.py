@@ -27,7 +27,7 @@ from sim.records import Records
 from sim.world import Violation, World
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Lock
-from ucloud.model.decision import Requirement, Unchanged
+from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.model.guest import GuestSpec
 from ucloud.model.record import decode
 from ucloud.model.vm import Placement, Status
@@ -77,7 +77,7 @@ class Invariants:
             self._only(who, "puts", puts, PUTS[loop])
             self._only(who, "deletes", deletes, DELETES[loop])
             if loop == "scheduler":
-                self._rests_on_mates(puts, {r.key for r in requires if isinstance(r, Unchanged)})
+                self._rests_on_neighbours(puts, {r.prefix for r in requires if isinstance(r, NotNewer)})
             if loop != "api" and not all(key.startswith(NOT_LED) for key in (*puts, *deletes)):
                 self._leads(who, loop)
         for key in (*puts, *deletes):
@@ -94,12 +94,13 @@ class Invariants:
             if not any(key == own or (own.endswith("/") and key.startswith(own)) for own in allowed):
                 raise Violation(f"{who} {does} {key}, which is not its own")
 
-    def _rests_on_mates(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
-        for key, value in puts.items():
-            if key.startswith("placement/") and decode(Placement, value)[0].host:
-                for mate in self.records.placed_mates(key.removeprefix("placement/")):
-                    if f"placement/{mate}" not in compared:
-                        raise Violation(f"{key} does not rest on where {mate} of its group is")
+    def _rests_on_neighbours(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
+        placements = [decode(Placement, value)[0] for key, value in puts.items() if key.startswith(Placement.prefix)]
+        for placement in placements:
+            if f"manifest/{placement.host}/{placement.vm}" in puts and self.records.is_new(placement):
+                for host in self.records.neighbours(placement):
+                    if keys.manifests(host) not in compared:
+                        raise Violation(f"{placement.key} does not rest on what else {host} was told of")
 
     def _leads(self, who: str, loop: str) -> None:
         item = self._store.get(keys.lock(loop))

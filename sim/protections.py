@@ -12,9 +12,10 @@ import msgspec
 from ucloud.host.decide import World as Sight
 from ucloud.host.loop import HostLoop
 from ucloud.loop import Decider
+from ucloud.model import keys
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
 from ucloud.model.record import Fact
-from ucloud.model.vm import Status
+from ucloud.model.vm import Manifest, Status
 from ucloud.store.view import View
 
 
@@ -70,8 +71,8 @@ def no_old_alive(requirement: Requirement) -> bool:
 class NoStartingCommit(HostLoop):
     """Believes to have said `starting` whenever a manifest wants a guest."""
 
-    def _look(self) -> Sight:
-        sight = super()._look()
+    def _look(self, vms: set[str] | None) -> Sight:
+        sight = super()._look(vms)
         statuses = dict(sight.statuses)
         for vm, manifest in sight.manifests.items():
             told, status = manifest.record, statuses.get(vm)
@@ -92,8 +93,8 @@ class NoStartingCommit(HostLoop):
 class NoBootsRule(HostLoop):
     """Takes a guest that powered itself off for one that crashed."""
 
-    def _look(self) -> Sight:
-        sight = super()._look()
+    def _look(self, vms: set[str] | None) -> Sight:
+        sight = super()._look(vms)
         statuses = {
             vm: msgspec.structs.replace(fact, record=msgspec.structs.replace(fact.record, phase="running"))
             if fact.record.phase == "off" and vm not in sight.guests
@@ -175,12 +176,13 @@ def no_alive(requirement: Requirement) -> bool:
     return not about(requirement, "alive/")
 
 
-def no_mates(decisions: list[Decision]) -> list[Decision]:
+def no_neighbours(decisions: list[Decision]) -> list[Decision]:
     """Without what a VM's group has to do with it."""
     kept = []
     for decision in decisions:
-        own = f"placement/{decision.key.removeprefix('vm/')}"
-        requires = tuple(r for r in decision.requires if about(r, own) or not about(r, "placement/"))
+        hosts = {record.host for record in decision.puts if isinstance(record, Manifest)}
+        own = {keys.manifests(host) for host in hosts}
+        requires = tuple(r for r in decision.requires if not isinstance(r, NotNewer) or r.prefix in own)
         kept.append(msgspec.structs.replace(decision, requires=requires))
     return kept
 
@@ -192,7 +194,7 @@ PROTECTIONS: dict[str, Protections] = {
     "absent-status": Protections(keeps=no_absent_status),
     "host-enabled": Protections(keeps=no_host),
     "host-alive": Protections(keeps=no_alive),
-    "spread": Protections(rewrite=no_mates),
+    "spread": Protections(rewrite=no_neighbours),
     "unchanged-manifest": Protections(host_keeps=no_manifest),
     "starting-commit": Protections(host_loop=NoStartingCommit),
     "boots-rule": Protections(host_loop=NoBootsRule),

@@ -79,14 +79,18 @@ class Records:
         told = self._manifests[host].values()
         return cpus * CPU_OVERCOMMIT - sum(m.cpus for m in told), memory_mib - sum(m.memory_mib for m in told)
 
-    def placed_mates(self, id: str) -> list[str]:
-        """Others of the VM's group that have a host, as far as everybody can read, and always could."""
-        vm = self.vms.get(id)
+    def is_new(self, placement: Placement) -> bool:
+        """Whether it gives its VM a host."""
+        before = self._placements.get(placement.vm)
+        return placement.host != "" and (before is None or before.host != placement.host)
+
+    def neighbours(self, placement: Placement) -> list[str]:
+        """Other hosts where none of the VM's group may be, as far as everybody can read, and always could."""
+        vm, host = self.vms.get(placement.vm), self.hosts[placement.host]
         if vm is None or not vm.spread:
             return []
-        mates = [mate.id for mate in self.vms.values() if mate.spread == vm.spread and mate.id != id]
-        placed = [mate for mate in mates if mate in self._placements and self._placements[mate].host]
-        return [mate for mate in placed if not self.once_spoiled & {f"vm/{mate}", f"placement/{mate}"}]
+        others = [other for other in self.hosts.values() if other.id != host.id and place_of(vm, other) == place_of(vm, host)]
+        return [other.id for other in others if other.key not in self.once_spoiled]
 
     def mates_at(self, vm: Vm, host: str) -> list[str]:
         """Those that are where it must be alone."""

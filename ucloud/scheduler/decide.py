@@ -68,7 +68,7 @@ def place(facts: Facts, hosts: Hosts, vm: Fact[Vm], placement: Fact[Placement] |
         reason=why(vm.record, room),
     )
     puts = (placed, manifest_for(vm, placed, pool))
-    requires = (*mine, unchanged(pool), *room.facts, *hosts.rests_on(vm.record))
+    requires = (*mine, unchanged(pool), *hosts.rests_on(vm.record, room))
     return [Decision(verb="place", key=vm.key, reason=placed.reason, puts=puts, requires=requires)]
 
 

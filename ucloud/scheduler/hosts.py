@@ -4,6 +4,7 @@ that is to grow still fits where it is.
 Pure; used by `ucloud.scheduler.decide` for one pass.
 """
 
+import functools
 import heapq
 import re
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from ucloud.model import keys
-from ucloud.model.decision import NotNewer, Requirement, absent, unchanged
+from ucloud.model.decision import NotNewer, Requirement, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.record import Fact
@@ -20,7 +21,7 @@ from ucloud.model.vm import Manifest, Placement, Vm
 
 ROOMIEST = re.compile(r"the most is (\d+) MiB on .*")
 NEWS = 1 / 4  # of the memory that a VM wants: by so much the most free memory must have changed to be worth writing
-MAX_MATES = 48  # beyond, one comparison of all placements: rarer than one comparison each, but dearer for etcd
+MAX_NEIGHBOURS = 48  # beyond, one comparison of all placements: a transaction has room for 128
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -48,8 +49,12 @@ class Hosts:
         self._all = {room.host.id: room for room in rooms(facts, policy)}
         self.rooms = {id: room for id, room in self._all.items() if room.is_open}
         self._facts = facts
-        self._spread = Spread(facts)
         self._order()
+
+    @functools.cached_property
+    def _spread(self) -> "Spread":
+        """Dear: only for a pass in which a VM asks for it."""
+        return Spread(self._facts)
 
     def _order(self) -> None:
         self._heap = [(-room.memory_left_mib, room.host.id) for room in self.rooms.values()]
@@ -73,7 +78,8 @@ class Hosts:
             found.cpus_left -= vm.cpus
             found.memory_left_mib -= vm.memory_mib
             heapq.heappush(self._heap, (-found.memory_left_mib, found.host.id))
-            self._spread.add(vm, found.host)
+            if vm.spread:
+                self._spread.add(vm, found.host)
         return found
 
     def lack(self, id: str, cpus: int, more: Size) -> str:
@@ -100,16 +106,16 @@ class Hosts:
         self._order()
         return room.facts
 
-    def rests_on(self, vm: Vm) -> tuple[Requirement, ...]:
-        """What a placement of this VM rests on besides the facts of the room."""
-        return self._spread.rests_on(vm)
+    def rests_on(self, vm: Vm, room: Room) -> tuple[Requirement, ...]:
+        """What a placement of this VM there rests on."""
+        return (*room.facts, *(self._spread.rests_on(vm, room.host) if vm.spread else ()))
 
     def why_not(self, vm: Vm) -> str:
         """Why `take` found nothing, in words."""
         rooms = [room for room in self.rooms.values() if room.host.matches(vm.host)]
         if not rooms:
             return self._nowhere(vm)
-        rooms = [room for room in rooms if self._spread.allows(vm, room.host)]
+        rooms = [room for room in rooms if self._allows(vm, room.host)]
         if not rooms:
             return self._spread.why_not(vm)
         roomiest = max(rooms, key=lambda room: (room.memory_left_mib, room.host.name))
@@ -122,7 +128,10 @@ class Hosts:
         return f"no host{self._among(vm)} has both {vm.memory_mib} MiB and {vm.cpus} cores free"
 
     def _filter(self, vm: Vm) -> Callable[[Host], bool]:
-        return lambda host: host.matches(vm.host) and self._spread.allows(vm, host)
+        return lambda host: host.matches(vm.host) and self._allows(vm, host)
+
+    def _allows(self, vm: Vm, host: Host) -> bool:
+        return not vm.spread or self._spread.allows(vm, host)
 
     def _nowhere(self, vm: Vm) -> str:
         if vm.host and "=" not in vm.host:
@@ -146,27 +155,24 @@ class Spread:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._mates: dict[str, list[str]] = {}  # group → the VMs in it
         self._taken: dict[str, set[str]] = {}  # group → hosts, or values of the label, that have one of them
-        hosts = {fact.record.id: fact.record for fact in facts.all(Host).values()}
-        self._doubtful = [hosts[id] for id in hosts_of_unreadable(facts) if id in hosts]
-        for fact in facts.all(Vm).values():
-            vm = fact.record
-            if not vm.spread:
-                continue
-            self._mates.setdefault(vm.spread, []).append(vm.id)
-            placement = facts.get(Placement, Placement.at(vm.id))
-            if placement and (host := hosts.get(placement.record.host)):
-                self.add(vm, host)
+        self._hosts = {fact.record.id: fact.record for fact in facts.all(Host).values()}
+        doubtful = hosts_of_unreadable(facts)
+        owners = [(fact.record.vm, fact.record.host) for fact in facts.all(Placement).values()]
+        for vm_id, host_id in (*owners, *((fact.record.vm, fact.record.host) for fact in facts.all(Manifest).values())):
+            vm, host = facts.get(Vm, Vm.at(vm_id)), self._hosts.get(host_id)
+            if vm is None:
+                doubtful.add(host_id)  # it may be newer than what we have seen of the VMs
+            elif host:
+                self.add(vm.record, host)
+        self._doubtful = [self._hosts[id] for id in doubtful if id in self._hosts]
 
     def add(self, vm: Vm, host: Host) -> None:
         if vm.spread:
             self._taken.setdefault(vm.spread, set()).add(place_of(vm, host))
 
     def allows(self, vm: Vm, host: Host) -> bool:
-        """A host without the label is no place at all. A VM of which not all can be read may be of any group."""
-        if not vm.spread:
-            return True
+        """A host without the label is no place at all. A VM of which not all is known may be of any group."""
         place = place_of(vm, host)
         doubtful = any(place_of(vm, other) == place for other in self._doubtful)
         return place != "" and place not in self._taken.get(vm.spread, set()) and not doubtful
@@ -174,16 +180,17 @@ class Spread:
     def why_not(self, vm: Vm) -> str:
         group, _, label = vm.spread.partition("@")
         place = f"{label} with a host" if label else "host"
-        unread = ", or one that cannot be read" if self._doubtful else ""
+        unread = ", or one of which not all is known" if self._doubtful else ""
         return f"every {place} that is alive and enabled has a VM of the group {group} already{unread}"
 
-    def rests_on(self, vm: Vm) -> tuple[Requirement, ...]:
-        """No VM of the group was placed since we looked."""
-        mates = [id for id in self._mates.get(vm.spread, []) if id != vm.id]
-        if len(mates) > MAX_MATES:
-            return (NotNewer(Placement.prefix, self._facts.seen(Placement.prefix)),)
-        placements = [(Placement.at(id), self._facts.get(Placement, Placement.at(id))) for id in mates]
-        return tuple(unchanged(fact) if fact else absent(key) for key, fact in placements)
+    def rests_on(self, vm: Vm, host: Host) -> tuple[Requirement, ...]:
+        """No host that the VM shares its place with was told of anything since we looked; of `host` itself the room says so."""
+        if not vm.spread:
+            return ()
+        place = place_of(vm, host)
+        others = [other.id for other in self._hosts.values() if other.id != host.id and place_of(vm, other) == place]
+        prefixes = [Placement.prefix] if len(others) > MAX_NEIGHBOURS else map(keys.manifests, others)
+        return tuple(NotNewer(prefix, self._facts.seen(prefix)) for prefix in prefixes)
 
 
 def hosts_of_unreadable(facts: Facts) -> set[str]:
