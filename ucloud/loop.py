@@ -154,7 +154,8 @@ class Decider:
         return not self._written and view.age_s <= MAX_VIEW_AGE_S
 
     def _commit_all(self, decisions: Sequence[Decision], lock: tuple[Unchanged, ...]) -> bool:
-        """Commit what still holds; False if anything did not. An answer that was lost ends the pass: read again first."""
+        """Commit what still holds; False if anything did not, or if another leads meanwhile. An answer that was lost ends the
+        pass: read again first."""
         raised: dict[str, int] = {}
         waiting = list(batches(decisions))[::-1]
         complete = True
@@ -172,6 +173,8 @@ class Decider:
             except Temporary:
                 self._view.distrust()
                 raise
+            if self._leadership and self._leadership.hold(self._view) is None:  # a long pass renews its lease
+                return False
         return complete
 
     def _commit(self, batch: Sequence[Decision], lock: tuple[Unchanged, ...], raised: dict[str, int]) -> None:

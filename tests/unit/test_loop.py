@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 
@@ -322,6 +323,20 @@ def test_a_deposed_leader_that_does_not_know_it_yet_writes_nothing() -> None:
     cloud.decide = decide_slowly
     assert first.step() < 1.0
     assert cloud.keys("placement/") == []
+
+
+def test_a_long_pass_keeps_its_leadership(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Cloud(place_all, *vms(160))
+    first = cloud.another(cloud.leadership("first", ttl_s=6.0))
+    commit = cloud.store.commit
+
+    def commit_slowly(*what: Any, **lease: Any) -> int:
+        cloud.clock.pass_s(1.0)
+        return commit(*what, **lease)
+
+    monkeypatch.setattr(cloud.store, "commit", commit_slowly)
+    first.step()
+    assert len(cloud.keys("placement/")) == 160
 
 
 # Running.
