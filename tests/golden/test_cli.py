@@ -9,16 +9,14 @@ after a change that is meant, run: UPDATE_GOLDEN=1 pytest tests/golden/test_cli.
 import os
 import re
 import shlex
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.golden.hands import Hands
-from tests.unit.api.cloud import DATA, Cloud
+from tests.golden.served import served
+from tests.unit.api.cloud import DATA
 from ucloud.cli.main import main
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
@@ -28,34 +26,15 @@ PROGRESS = re.compile(
 )
 
 
-class Silent(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log(self, type: str, message: str, *args: object) -> None:
-        """Not a word."""
-
-
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    cloud = Cloud(log=b"Welcome to the guest\n")
-    hands = Hands(cloud, cloud.add_host(), errors={"evil": "it has a backing file"}, idle={"slow"})
-    cloud.add_image()
-    server = make_server("::1", 0, cloud.app, threaded=True, request_handler=Silent)
-    server.daemon_threads = True  # type: ignore[attr-defined]
-    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    serving.start()
     for name in ("UCLOUD_API", "XDG_CONFIG_HOME", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.qcow2").write_bytes(DATA)
-    yield f"http://[::1]:{server.server_port}"
-    hands.close()
-    cloud.services.view.end_waits()
-    server.shutdown()
-    serving.join()
-    server.server_close()
-    cloud.close()
+    with served() as api:
+        yield api.url
 
 
 def run(line: str, api: str) -> str:

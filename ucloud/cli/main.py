@@ -24,8 +24,10 @@ class Program(Noun):
             return super().main(*args, **extra)
         except OSError as error:  # a full disk, a file that cannot be read, an output that was closed
             _drop(sys.stdout)
-            with suppress(OSError):
+            try:
                 click.echo(f"Error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
+            except OSError:
+                _drop(sys.stderr)
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> object:

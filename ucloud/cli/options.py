@@ -58,14 +58,17 @@ class Setting(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     name = "key=value"
 
-    def __init__(self, kinds: Mapping[str, click.ParamType]) -> None:  # type: ignore[type-arg,unused-ignore]
-        self._kinds = kinds
+    def __init__(self, values: Mapping[str, Mapping[str, object]]) -> None:
+        """values: for each setting what its texts mean."""
+        self._values = values
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        key, separator, text = str(value).partition("=")
-        if key not in self._kinds or not separator:
-            self.fail(f"{value!r} is no setting: give one of {', '.join(f'{known}=…' for known in self._kinds)}", param, ctx)
-        return key, self._kinds[key].convert(text, param, ctx)
+        key, _, text = str(value).partition("=")
+        texts = self._values.get(key, {})
+        if text not in texts:
+            known = (f"{key}={'|'.join(texts)}" for key, texts in self._values.items())
+            self.fail(f"{value!r} is no setting: give {', '.join(known)}", param, ctx)
+        return key, texts[text]
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]

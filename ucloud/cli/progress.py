@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from ucloud.base.errors import Error, Temporary
@@ -72,10 +72,14 @@ def ask_each(names: Sequence[str], ask: Callable[[str], T]) -> dict[str, T]:
         raise refusals[names[0]]
     for name, error in refusals.items():
         click.echo(f"Error: {name}: {printable(error.message)}", err=True)
-    return {name: answer for name, answer in zip(names, answers, strict=True) if not isinstance(answer, Error)}
+    accepted = {name: answer for name, answer in zip(names, answers, strict=True) if not isinstance(answer, Error)}
+    if not accepted:
+        refuse_less({}, names)
+    return accepted
 
 
 def refuse_less(done: Mapping[str, object], names: Sequence[str]) -> None:
+    """Raises Failed where some are missing."""
     if len(done) < len(names):
         raise Failed(f"{len(names) - len(done)} of {len(names)} were refused")
 
@@ -126,25 +130,3 @@ def _judge(ended: dict[str, Json | Error], last: dict[str, str], timeout_s: floa
 def _names(actions: list[tuple[str, Json]]) -> str:
     first = ", ".join(name for name, _ in actions[:3])
     return first + (f" and {len(actions) - 3} more" if len(actions) > 3 else "")
-
-
-@contextmanager
-def telling_bytes(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Progress of an upload: a bar on a terminal, a line when each part begins elsewhere."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        with telling() as tell:
-            words = {"checksum": "computing the checksum", "upload": "uploading"}
-            yield lambda what, done, total: tell(f"{name}: {words[what]}")
-        return
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, transient=True
-    ) as bar:
-        tasks: dict[str, object] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
-
-        yield advance

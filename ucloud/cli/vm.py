@@ -13,7 +13,7 @@ from ucloud.cli.output import as_text, show_bytes, show_json, show_list, show_na
 from ucloud.client import Client, Json
 
 MAX_COUNT = 100
-SETTINGS = {"delete_protection": click.BOOL}
+SETTINGS = {"delete_protection": {"true": True, "false": False}}
 COLUMNS = {
     "NAME": lambda vm: vm["name"],
     "PHASE": lambda vm: vm["phase"],

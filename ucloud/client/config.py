@@ -6,7 +6,8 @@ api = ["unix:/run/ucloud/api.sock", "http://[::1]:8642"]
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+
+import httpx
 
 from ucloud.base.errors import Invalid
 
@@ -25,6 +26,8 @@ def addresses(environment: Mapping[str, str], option: str | None = None) -> list
         if text:
             return checked([part.strip() for part in text.split(",")], origin)
     path = config_path(environment)
+    if path is None:
+        return list(DEFAULT_ADDRESSES)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -39,9 +42,15 @@ def addresses(environment: Mapping[str, str], option: str | None = None) -> list
     return checked(api, str(path))
 
 
-def config_path(environment: Mapping[str, str]) -> Path:
-    base = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or Path.home()) / ".config"
-    return Path(base) / "ucloud" / "client.toml"
+def config_path(environment: Mapping[str, str]) -> Path | None:
+    """None for somebody who has no home."""
+    if base := environment.get("XDG_CONFIG_HOME"):
+        return Path(base) / "ucloud" / "client.toml"
+    try:
+        home = Path(environment.get("HOME") or Path.home())
+    except RuntimeError:  # nor does the machine know of him
+        return None
+    return home / ".config" / "ucloud" / "client.toml"
 
 
 def checked(api: list[str], origin: str) -> list[str]:
@@ -53,9 +62,10 @@ def checked(api: list[str], origin: str) -> list[str]:
 
 def is_address(text: str) -> bool:
     if text.startswith("unix:"):
-        return text.startswith("unix:/")
+        return text.startswith("unix:/") and text.isprintable()
     try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that don't match, a port that is no number
+        url = httpx.URL(text)
+        url.host.encode("idna")  # as the resolver will do
+    except (httpx.InvalidURL, UnicodeError):  # brackets that don't match, a port that is no number
         return False
+    return url.scheme in ("http", "https") and bool(url.host) and url.port != 0 and (url.port or 1) < 65536

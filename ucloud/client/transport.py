@@ -79,7 +79,7 @@ class Transport:
                 try:
                     return self._once(method, path, json=json, params=params, headers=headers)
                 except Temporary as error:
-                    told.append(error.message)
+                    told.append(_in_short(error))
                     patience = self._patience_s if patience_s is None else patience_s
                     limit_s = patience if self._connected else FIRST_PATIENCE_S
                     pause_s = min(error.retry_s, 5.0) * random.uniform(1.0, 1.3)  # many clients: not all at once
@@ -173,6 +173,12 @@ class Transport:
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
+
+
+def _in_short(error: Temporary) -> str:
+    if not isinstance(error, Unreachable):
+        return error.message
+    return ", ".join(f"{address}: {reason}" for address, reason in error.details.items())
 
 
 def _open(address: str) -> httpx.Client:
