@@ -5,11 +5,13 @@ from typing import Any
 import click
 
 from ucloud.cli import progress
+from ucloud.cli.console import console
 from ucloud.cli.explain import explain
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
 from ucloud.cli.options import Label, LabelChange, Setting, Size, connect, output_option, wait_options
-from ucloud.cli.output import as_text, show_bytes, show_json, show_list, show_names, show_one, size
+from ucloud.cli.output import as_text, show_json, show_list, show_names, show_one, size
+from ucloud.cli.vmlog import log
 from ucloud.client import Client, Json
 
 MAX_COUNT = 100
@@ -250,24 +252,6 @@ def _show_deleted(actions: dict[str, Json], no_wait: bool, output: str) -> None:
             click.echo(f"{name} is {'being deleted' if no_wait else 'deleted'}")
 
 
-@vm.command()
-@click.argument("vm", type=Reference("vm"))
-@click.pass_context
-def log(context: click.Context, vm: str) -> None:
-    """Print what a VM's guest wrote to its serial line.
-
-    Byte by byte as it came, of all its boots; of a long log the end.
-
-    \b
-    Example:
-      ucloud vm log web
-    """
-    data, truncated = connect(context).vm_log(vm)
-    if truncated:
-        click.echo("(older parts of the log are gone)", err=True)
-    show_bytes(data)
-
-
 def _finish(client: Client, vm: str, action: Json, no_wait: bool, timeout_s: float, output: str, hint: str = "") -> None:
     if not no_wait:
         progress.wait(client, [(vm, action)], timeout_s, f"ucloud vm show {vm}", hint)
@@ -279,3 +263,5 @@ def _finish(client: Client, vm: str, action: Json, no_wait: bool, timeout_s: flo
 
 
 vm.add_command(explain)
+vm.add_command(log)
+vm.add_command(console)

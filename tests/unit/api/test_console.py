@@ -1,60 +1,18 @@
 """Consoles and followed logs through the real server and a host's real endpoint; only the guest is a fake."""
 
-import os
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.unit.api.console_server import IDLE, VM
+from tests.unit.api.console_server import DEADLINE_S, IDLE, VM, Served, wait_for
 from ucloud.api.services import MAX_CONSOLES
 from ucloud.base.errors import Conflict, NotFound, Temporary, Unauthenticated
-from ucloud.client import Client
 from ucloud.client.console import Console, Ended, connected
-
-ROOT = Path(__file__).parents[3]
-DEADLINE_S = 60.0
-
-
-class Served:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        command = [sys.executable, "-m", "tests.unit.api.console_server", str(path)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ}, stdin=pipe, stdout=pipe, text=True)
-        self.client = Client([f"unix:{path}"])
-        self.http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://localhost", timeout=DEADLINE_S
-        )
-        wait_for(lambda: self.process.poll() is not None or self.client.is_ready(), "the server")
-
-    def tell(self, command: str) -> None:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(f"{command}\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "ok\n"
-
-    def close(self) -> None:
-        self.client.close()
-        self.http.close()
-        self.process.kill()
-        self.process.communicate()
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    until_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < until_s, f"waited in vain for: {what}"
-        time.sleep(0.02)
 
 
 def until_seen(console: Console, text: bytes) -> bytes:
