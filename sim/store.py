@@ -15,7 +15,7 @@ from sim.world import Killed, Violation
 from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import NotNewer, Requirement, Unchanged
-from ucloud.store.contract import Item, Listing
+from ucloud.store.contract import Item, Listing, StoreMember
 
 REFUSED = 0.02
 COMMIT_REFUSED, COMMIT_LOST, COMMIT_LATE = 0.02, 0.03, 0.05
@@ -158,6 +158,9 @@ class Connection:
     def revoke(self, lease: int) -> None:
         self._reach("revoke")
         self._etcd.store.revoke(lease)
+
+    def members(self) -> Sequence[StoreMember]:
+        return self._etcd.store.members()
 
     def close(self) -> None:
         self._process.end()

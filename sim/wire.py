@@ -9,7 +9,7 @@ from sim.stage import Stage
 from sim.world import Killed
 from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.model.decision import Requirement
-from ucloud.store.contract import Batch, Item, Listing, Watch
+from ucloud.store.contract import Batch, Item, Listing, StoreMember, Watch
 from ucloud.store.memory import MemoryStore
 
 NAMED = ("vm/", "host/", "image/")
@@ -91,6 +91,9 @@ class Wire:
 
     def revoke(self, lease: int) -> None:
         self.reach().revoke(lease)
+
+    def members(self) -> Sequence[StoreMember]:
+        return self.etcd.store.members()
 
     def close(self) -> None:
         self.process.end()

@@ -174,3 +174,32 @@ def make_certificate(directory: Path, name: str, *extensions: str, signer: str =
     if signer:
         command += ["-CA", f"{signer}.crt", "-CAkey", f"{signer}.key"]
     subprocess.run(command, cwd=directory, check=True, capture_output=True)
+
+
+def test_each_member_speaks_for_itself_also_without_a_quorum(cluster: EtcdCluster, world: World) -> None:
+    assert [member.name for member in world.store.members()] == ["m0", "m1", "m2"]
+    assert sum(member.leads for member in world.store.members()) == 1
+    cluster.kill(0)
+    cluster.freeze(1)
+    world.wait_for(lambda: not world.store.members()[2].has_leader)
+    dead, hanging, alone = world.store.members()
+    assert (dead.answers, hanging.answers, alone.answers) == (False, False, True)
+    assert dead.error
+    assert hanging.error
+    assert not alone.leads
+
+
+def test_a_member_that_is_full_says_so(tmp_path: Path) -> None:
+    cluster = EtcdCluster(tmp_path, members=1, options={"quota-backend-bytes": 1 << 20})
+    store = EtcdStore(cluster.endpoints, SystemClock())
+    try:
+        wait_until_up(store)
+        sizes = (store.commit({f"vm/{number}": bytes(50_000)}) for number in range(100))
+        with pytest.raises(Temporary):
+            list(sizes)
+        (member,) = store.members()
+        assert member.alarms == ("NOSPACE",)
+        assert member.quota_bytes == 1 << 20
+    finally:
+        store.close()
+        cluster.stop()

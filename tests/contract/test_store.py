@@ -343,3 +343,11 @@ def test_a_closed_watch_wakes_nobody(world: World) -> None:
         world.store.commit({"vm/a": b""})
         world.changes(other, "vm/", 1)
     assert not woken.is_set()
+
+
+def test_the_members_of_the_store(world: World) -> None:
+    (before,) = world.store.members()
+    assert (before.answers, before.leads, before.has_leader, before.error, before.alarms) == (True, True, True, "", ())
+    assert before.name
+    world.store.commit({f"vm/{number}": bytes(1000) for number in range(100)})
+    world.wait_for(lambda: world.store.members()[0].db_bytes > 100_000)

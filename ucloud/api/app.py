@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from ucloud import __version__
 from ucloud.api import (
     action,
+    cluster,
     console,
     docs,
     event,
@@ -55,7 +56,10 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(Exception, _bug)
     health.measure(app, services)
     app.before_request(_refuse_strange_pages)  # counted like every other request
-    nouns = (vm, console, power, resize, upload, explain, image, host, pool, action, event, internal, health, openapi, docs)
+    nouns = (
+        *(vm, console, power, resize, upload, explain, image, host, pool),
+        *(action, event, cluster, internal, health, openapi, docs),
+    )
     for noun in nouns:
         app.register_blueprint(noun.routes)
     return app

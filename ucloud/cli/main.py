@@ -12,7 +12,7 @@ import click
 
 from ucloud import __version__
 from ucloud.base.errors import Error
-from ucloud.cli import completion, event, fault, host, image, pool, topic, vm
+from ucloud.cli import cluster, completion, event, fault, host, image, pool, topic, vm
 from ucloud.cli.noun import FAILED, OTHERS, Noun
 from ucloud.client import ConfigError
 
@@ -79,5 +79,5 @@ def main(context: click.Context, api: str | None) -> None:
     context.obj = api
 
 
-for command in (vm.vm, image.image, host.host, pool.pool, event.event, topic.help_, completion.completion):
+for command in (vm.vm, image.image, host.host, pool.pool, event.event, cluster.cluster, topic.help_, completion.completion):
     main.add_command(command)

@@ -3,6 +3,7 @@ API's JSON objects, as dictionaries."""
 
 from ucloud.base.errors import Error
 from ucloud.client.action import Actions
+from ucloud.client.cluster import Cluster
 from ucloud.client.console import Consoles
 from ucloud.client.event import Events
 from ucloud.client.host import Hosts
@@ -11,7 +12,7 @@ from ucloud.client.pool import Pools
 from ucloud.client.vm import Vms
 
 
-class Client(Vms, Consoles, Images, Hosts, Pools, Events, Actions):
+class Client(Vms, Consoles, Images, Hosts, Pools, Events, Cluster, Actions):
     """May be used by several threads at once.
 
     What is changed names an id, and each POST an Idempotency-Key, so that a request whose answer was lost is repeated

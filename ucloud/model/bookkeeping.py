@@ -51,6 +51,9 @@ class Ticket(Record, frozen=True, kw_only=True):
         return self.at(self.vm, self.digest)
 
 
+CONTROL_LOOPS = ("scheduler", "image", "idempotency")  # each has a lock, and one leader as long as a control process lives
+
+
 class Lock(Record, frozen=True, kw_only=True):
     """Leadership of a control loop, bound to a lease. Put once and never rewritten, so that its revision is that of its
     creation: requiring it unchanged proves that this leader, in this term, still leads."""

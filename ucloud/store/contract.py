@@ -62,6 +62,22 @@ class Compacted(Error):
     code = "compacted"
 
 
+class StoreMember(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the servers that make up the store. error: why it does not answer. db_bytes: what its database takes on its disk;
+    quota_bytes: how large that may become, 0 where it is not known. alarms: NOSPACE (takes no more writes), CORRUPT."""
+
+    name: str
+    endpoint: str
+    answers: bool = False
+    error: str = ""
+    leads: bool = False
+    has_leader: bool = False
+    version: str = ""
+    db_bytes: int = 0
+    quota_bytes: int = 0
+    alarms: tuple[str, ...] = ()
+
+
 class Watch(Protocol):
     def poll(self) -> Sequence[Batch]:
         """What has arrived since the last call, without waiting. Raises Compacted or Temporary once broken."""
@@ -100,5 +116,8 @@ class Store(Protocol):
 
     def revoke(self, lease: int) -> None:
         """End a lease and delete its keys; harmless when it is gone already."""
+
+    def members(self) -> Sequence[StoreMember]:
+        """All servers of the store, also those that do not answer. Takes some seconds when one does not; never fails."""
 
     def close(self) -> None: ...

@@ -12,8 +12,9 @@ from ucloud.base.clock import Clock
 from ucloud.base.errors import Conflict, NotFound
 from ucloud.model.decision import Requirement, Unchanged
 from ucloud.store import limits
-from ucloud.store.contract import Item, Listing
+from ucloud.store.contract import Item, Listing, StoreMember
 from ucloud.store.etcd_calls import Members, Tls
+from ucloud.store.etcd_members import look
 from ucloud.store.etcd_messages import EQUAL, LESS, MESSAGES, MOD
 from ucloud.store.etcd_watch import EtcdWatch, full, item_of, range_end
 
@@ -83,6 +84,9 @@ class EtcdStore:
         """Forget what was before `revision`. etcd does this by itself too, as it is configured."""
         request = MESSAGES["CompactionRequest"](revision=revision, physical=True)
         self._members.ask("/etcdserverpb.KV/Compact", request, "CompactionResponse")
+
+    def members(self) -> Sequence[StoreMember]:
+        return look(self._members)
 
     def close(self) -> None:
         for watch in tuple(self._watches):

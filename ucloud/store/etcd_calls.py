@@ -46,7 +46,7 @@ class Members:
     """The members of the cluster, the preferred one first."""
 
     def __init__(self, endpoints: Sequence[str], timeout_s: float, tls: Tls | None) -> None:
-        self.timeout_s = timeout_s
+        self.timeout_s, self.endpoints = timeout_s, tuple(endpoints)
         self._channels = [open_channel(endpoint, tls) for endpoint in endpoints]
         self._preferred = 0
         self._lock = threading.Lock()
@@ -86,6 +86,18 @@ class Members:
             return unary(self._channels[index], path, response)(request, timeout=self.timeout_s)
         except grpc.RpcError as error:
             raise self._failed(index, error) from error
+
+    def ask_each(self, path: str, request: Any, response: str, timeout_s: float) -> list[Any]:
+        """What every member answers, all asked at once; an Error in place of what does not come."""
+        self._first()
+        calls = [unary(channel, path, response).future(request, timeout=timeout_s) for channel in self._channels]
+        answers = []
+        for call in calls:
+            try:
+                answers.append(call.result())
+            except grpc.RpcError as error:
+                answers.append(translate(error))
+        return answers
 
     def open_stream(self, path: str, requests: Iterator[Any], response: str) -> tuple[Any, Callable[[grpc.RpcError], Error]]:
         """A stream to the preferred member, without waiting; and what to call with the error that ends it."""

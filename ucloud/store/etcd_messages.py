@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 PACKAGE = "ucloud.etcd"
 
 TABLE = """
-Header: int64 revision 3
+Header: uint64 member_id 2, int64 revision 3
 KeyValue: bytes key 1, int64 create_revision 2, int64 mod_revision 3, bytes value 5, int64 lease 6
 RangeRequest: bytes key 1, bytes range_end 2, int64 limit 3, int64 revision 4
 RangeResponse: Header header 1, KeyValue* kvs 2, bool more 3
@@ -37,6 +37,11 @@ LeaseKeepAliveRequest: int64 ID 1
 LeaseKeepAliveResponse: int64 ID 2, int64 TTL 3
 LeaseRevokeRequest: int64 ID 1
 LeaseRevokeResponse: Header header 1
+StatusRequest:
+StatusResponse: Header header 1, string version 2, int64 dbSize 3, uint64 leader 4, string* errors 8
+MemberListRequest:
+Member: uint64 ID 1, string name 2, string* peerURLs 3, string* clientURLs 4
+MemberListResponse: Header header 1, Member* members 2
 """
 
 EQUAL, LESS = 0, 2  # Compare.result
@@ -52,6 +57,7 @@ SCALARS = {
     "int32": Field.TYPE_INT32,
     "int64": Field.TYPE_INT64,
     "string": Field.TYPE_STRING,
+    "uint64": Field.TYPE_UINT64,
 }
 
 

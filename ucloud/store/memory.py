@@ -15,7 +15,7 @@ from ucloud.base.clock import Clock
 from ucloud.base.errors import Conflict, NotFound
 from ucloud.model.decision import Requirement, Unchanged
 from ucloud.store import limits
-from ucloud.store.contract import Batch, Change, Compacted, Item, Listing
+from ucloud.store.contract import Batch, Change, Compacted, Item, Listing, StoreMember
 
 SIGN_OF_LIFE_S = 5.0
 
@@ -125,6 +125,12 @@ class MemoryStore:
     def revoke(self, lease: int) -> None:
         with self._turn():
             self._end(lease)
+
+    def members(self) -> Sequence[StoreMember]:
+        """Only itself. It has no database on a disk, so its size is that of what stands there now."""
+        with self._turn():
+            size = sum(len(item.key) + len(item.value) for item in self._items())
+        return [StoreMember(name="memory", endpoint="", answers=True, leads=True, has_leader=True, db_bytes=size)]
 
     def close(self) -> None:
         with self._lock:

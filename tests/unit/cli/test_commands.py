@@ -35,6 +35,7 @@ OPTIONS = {
     "host enable": set(),
     "host disable": set(),
     "host set": {"--label", "--cpus", "--memory"} | OUTPUT,
+    "cluster show": OUTPUT,
     "pool list": OUTPUT,
     "pool show": OUTPUT,
     "pool add": {"--path"} | OUTPUT,
