@@ -60,12 +60,12 @@ PAGE = """<!doctype html>
 @routes.get("/docs")
 @describe("This page", answer="text/html")
 def get_docs() -> Response:
-    response = Response(render_template_string(PAGE, style=STYLE, **_content(document(current_app))), mimetype="text/html")
+    response = Response(render_template_string(PAGE, style=STYLE, **content(document(current_app))), mimetype="text/html")
     response.headers["Content-Security-Policy"] = POLICY
     return response
 
 
-def _content(openapi: Json) -> Json:
+def content(openapi: Json) -> Json:
     nouns: dict[str, list[Json]] = {}
     schemas = openapi["components"]["schemas"]
     asked: set[str] = set()
