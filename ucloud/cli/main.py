@@ -5,7 +5,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. `ucloud.daemon.main` adds the comma
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import click
@@ -14,6 +15,7 @@ from ucloud import __version__
 from ucloud.base.errors import Error
 from ucloud.cli import cluster, completion, event, fault, host, image, pool, topic, vm
 from ucloud.cli.noun import FAILED, OTHERS, Noun
+from ucloud.cli.output import printable
 from ucloud.client import ConfigError
 
 
@@ -30,9 +32,14 @@ class Program(Noun):
                 _drop(sys.stderr)
             sys.exit(1)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _harmless():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with _harmless():
+                return super().invoke(ctx)
         except Error as error:
             fault.tell(error, ctx.meta.get(FAILED, ctx))
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
@@ -41,6 +48,18 @@ class Program(Noun):
         """Other programs have no noun `vm`: there the verb comes first."""
         verb = word if word in vm.vm.commands else OTHERS.get(word.lower(), "")
         return super().meant(context, word) or (f"did you mean vm {verb}?" if verb in vm.vm.commands else "")
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """What was typed, or given by another program, is repeated in messages about wrong usage."""
+    try:
+        yield
+    except click.UsageError as error:
+        message = error.format_message()
+        if all(character.isprintable() or character in "\n\t" for character in message):
+            raise
+        raise click.UsageError(printable(message), error.ctx) from None
 
 
 def _write_whatever_comes(stream: TextIO | None) -> None:

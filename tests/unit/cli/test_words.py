@@ -4,9 +4,12 @@ import json
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from ucloud.cli.options import Label, Size
-from ucloud.cli.output import as_text, bytes_size, printable, show_list, show_table, size
+from ucloud.cli.main import main
+from ucloud.cli.options import Label, LabelChange, Seconds, Setting, Size
+from ucloud.cli.output import as_text, bytes_size, cut, fit, printable, show_list, show_table, size
+from ucloud.cli.topic import topics
 
 
 @pytest.mark.parametrize(
@@ -78,3 +81,95 @@ def test_tables_line_up_and_json_is_bare(capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert json.loads(out) == [{"name": "é"}]
     assert "é" in out
+
+
+HEAD = ["NAME", "PHASE", "HOST", "CPUS", "ID"]
+WIDTHS = [10, 7, 4, 4, 29]
+
+
+@pytest.mark.parametrize(
+    ("available", "kept"),
+    [
+        (None, WIDTHS),
+        (200, WIDTHS),
+        (62, WIDTHS),
+        (61, [10, 7, 4, 4]),  # a part of an id is of no use
+        (33, [10, 7, 4, 4]),
+        (30, [10, 7, 4]),
+        (20, [9, 7]),
+        (10, [3, 3]),
+        (1, [1, 1]),
+    ],
+)
+def test_columns_are_left_out_from_the_right_before_names_are_cut(available: int | None, kept: list[int]) -> None:
+    assert fit(HEAD, WIDTHS, available) == kept
+
+
+def test_long_columns_shrink_before_others_are_left_out() -> None:
+    assert fit(["NAME", "PHASE", "REASON"], [63, 7, 200], 80) == [34, 7, 35]
+    assert fit(["ID", "NAME"], [29, 40], 50) == [29, 19]
+    assert cut("a-long-name", 5) == "a-lo…"
+    assert cut("short", 5) == "short"
+
+
+def test_label_changes() -> None:
+    assert LabelChange().convert("tier=front", None, None) == ("tier", "front")
+    assert LabelChange().convert("tier-", None, None) == ("tier", None)
+    assert LabelChange().convert("tier=a-", None, None) == ("tier", "a-")
+    for text in ("-", "tier", ""):
+        with pytest.raises(click.BadParameter):
+            LabelChange().convert(text, None, None)
+
+
+def test_settings() -> None:
+    kind = Setting({"on": {"true": True, "false": False}})
+    assert kind.convert("on=true", None, None) == ("on", True)
+    for text in ("on", "on=", "on=yes", "off=true", ""):
+        with pytest.raises(click.BadParameter, match="give on=true|false"):
+            kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "1e3", "1,5", "1" * 10, "²"])
+def test_what_is_no_number_of_seconds(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Seconds().convert(text, None, None)
+    assert Seconds().convert("0.5", None, None) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("vm lst", "there is no command 'lst'; did you mean list"),
+        ("vm rm", "there is no command 'rm'; did you mean delete?"),
+        ("vm logs", "there is no command 'logs'; did you mean log?"),
+        ("pool create", "there is no command 'create'"),
+        ("vms", "there is no command 'vms'; did you mean vm?"),
+        ("server list", "there is no command 'server'; did you mean vm?"),
+        ("launch", "there is no command 'launch'; did you mean vm create?"),
+        ("list", "there is no command 'list'; did you mean vm list?"),
+        ("xyzzy", "there is no command 'xyzzy'"),
+        ("help phase", "there is no topic or command 'phase'; did you mean phases?"),
+        ("help vm craete", "there is no topic or command 'craete'; did you mean create?"),
+    ],
+)
+def test_did_you_mean(line: str, words: str) -> None:
+    result = CliRunner().invoke(main, line.split(), prog_name="ucloud")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {words}")
+
+
+def test_topics_are_short_texts_and_listed() -> None:
+    listed = CliRunner().invoke(main, ["help"], prog_name="ucloud").stdout
+    assert set(topics()) >= {"config", "start", "concepts", "phases", "errors", "labels", "spread", "images", "lab", "output"}
+    for name, text in topics().items():
+        first, empty, *_ = text.splitlines()
+        assert f"{name} " in listed
+        assert first in listed
+        assert empty == ""
+        assert max(map(len, text.splitlines())) <= 80
+        assert CliRunner().invoke(main, ["help", name], prog_name="ucloud").stdout == text
+
+
+def test_help_of_a_command_is_that_of_the_command() -> None:
+    asked = CliRunner().invoke(main, ["help", "vm", "create"], prog_name="ucloud").stdout
+    assert asked == CliRunner().invoke(main, ["vm", "create", "--help"], prog_name="ucloud").stdout
