@@ -13,6 +13,7 @@ from collections.abc import Callable
 import click
 
 from ucloud.base.errors import Conflict, NotFound, Temporary
+from ucloud.cli.noun import Noun
 from ucloud.daemon import platform, underlay
 from ucloud.daemon.cloud import Cloud, Daemon, daemon_name, find_cloud
 from ucloud.daemon.lab_marks import Marks
@@ -150,7 +151,7 @@ def running_cloud(name: str) -> Cloud:
     return cloud
 
 
-@click.group()
+@click.group(cls=Noun)
 def lab() -> None:
     """Make parts of the cloud on this machine fail, and work again.
 
@@ -159,7 +160,7 @@ def lab() -> None:
 
 
 def add_verb(verb: Callable[[Target], None], help: str) -> None:
-    @lab.command(verb.__name__, help=help)
+    @lab.command(verb.__name__, help=f"{help}\n\n\b\nExample:\n  ucloud lab {verb.__name__} h2")
     @click.argument("target")
     @name_option
     def run(target: str, name: str) -> None:
@@ -183,7 +184,13 @@ add_verb(thaw, "What was frozen goes on.")
 @click.option("--only", type=click.Choice(["daemon"]), help="Of a host only this process.")
 @name_option
 def freeze_command(target: str, only: str | None, name: str) -> None:
-    """Every process stands still, guests too."""
+    """Every process stands still, guests too.
+
+    \b
+    Example:
+      ucloud lab freeze h2
+      ucloud lab freeze h2 --only daemon
+    """
     verb = freeze_host_daemon if only else freeze
     act(verb, find_target(running_cloud(name), target, only_hosts=bool(only)))
 
@@ -193,7 +200,12 @@ def freeze_command(target: str, only: str | None, name: str) -> None:
 @click.argument("command", nargs=-1, required=True, metavar="-- COMMAND…")
 @name_option
 def execute(host: str, command: tuple[str, ...], name: str) -> None:
-    """Run a command in a host's network."""
+    """Run a command in a host's network.
+
+    \b
+    Example:
+      ucloud lab exec h2 -- ip address
+    """
     target = find_target(running_cloud(name), host, only_hosts=True)
     if target.is_off():
         raise Conflict(f"{host} is off")

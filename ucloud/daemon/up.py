@@ -38,6 +38,10 @@ def up(state: str | None, name: str, etcd: str | None, memory: int | None, **opt
 
     Running it again is harmless: options that are not given stay as they were, and nothing that is kept is lost. It undoes
     what `ucloud lab` has done.
+
+    \b
+    Example:
+      ucloud up --hosts 3
     """
     need_root()
     given = options | {"etcd": int(etcd) if etcd else None, "memory_mib": memory}
@@ -94,6 +98,10 @@ def down(wipe: bool, name: str) -> None:
 
     Guests are killed, not asked to shut down: stop first those that matter. Records, images and disks are kept for the next
     `ucloud up`, unless --wipe is given.
+
+    \b
+    Example:
+      ucloud down --wipe
     """
     need_root()
     known = find_cloud(name)
@@ -104,10 +112,17 @@ def down(wipe: bool, name: str) -> None:
 
 
 @click.command()
-@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the result."
+)
 @name_option
 def status(output: str, name: str) -> None:
-    """Show where the cloud on this machine is, and how it is. Exit 0 if its API answers."""
+    """Show where the cloud on this machine is, and how it is. Exit 0 if its API answers.
+
+    \b
+    Example:
+      ucloud status -o json
+    """
     need_root()
     cloud = find_cloud(name)
     if not cloud:

@@ -5,6 +5,8 @@ import pytest
 
 from ucloud.cli.main import main
 from ucloud.cli.noun import Noun
+from ucloud.daemon.lab import lab
+from ucloud.daemon.up import down, status, up
 
 WAIT = {"--timeout", "--no-wait"}
 OUTPUT = {"-o", "--output"}
@@ -20,7 +22,8 @@ OPTIONS = {
     "vm reboot": WAIT | OUTPUT,
     "vm reset": WAIT | OUTPUT,
     "vm delete": WAIT | OUTPUT,
-    "vm log": set(),
+    "vm log": {"-f", "--follow"},
+    "vm console": {"--read-only", "--take", "--leave-after"},
     "vm explain": OUTPUT,
     "event list": {"--vm", "--image", "--host", "--since", "--limit"} | OUTPUT,
     "event watch": {"--vm", "--image", "--host", "--since"} | OUTPUT,
@@ -50,7 +53,7 @@ def commands() -> dict[str, click.Command]:
 
 
 def nouns() -> dict[str, Noun]:
-    return {name: group for name, group in main.commands.items() if isinstance(group, Noun)}
+    return {name: group for name, group in main.commands.items() if isinstance(group, Noun) and name != "lab"}
 
 
 def test_these_verbs_and_options_exist_and_no_others() -> None:
@@ -61,8 +64,20 @@ def test_these_verbs_and_options_exist_and_no_others() -> None:
     assert options == OPTIONS
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+def everything() -> dict[str, click.Command]:
+    """All commands, those too that run a cloud."""
+    found = {name: command for name, command in main.commands.items() if not isinstance(command, click.Group)}
+    found |= {command.name or "": command for command in (up, down, status)}
+    return found | commands() | {f"lab {verb}": command for verb, command in lab.commands.items()}
+
+
+@pytest.mark.parametrize("name", everything())
 def test_help_has_an_example_of_the_verb(name: str) -> None:
-    command = commands()[name]
+    command = everything()[name]
     assert f"ucloud {name}" in (command.help or "")
-    assert all(option.help for option in command.params if isinstance(option, click.Option))
+    assert all(option.help for option in command.params if isinstance(option, click.Option) and not option.hidden)
+
+
+def test_every_noun_knows_what_may_have_been_meant() -> None:
+    assert {*nouns()} == {name for name, command in main.commands.items() if isinstance(command, click.Group)} - {"lab"}
+    assert isinstance(lab, Noun)
