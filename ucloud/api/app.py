@@ -54,7 +54,7 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(Error, _known)
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(Exception, _bug)
-    health.measure(app, services)
+    health.measure(app)
     app.before_request(_refuse_strange_pages)  # counted like every other request
     nouns = (
         *(vm, console, power, resize, upload, explain, image, host, pool),

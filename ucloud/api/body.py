@@ -88,7 +88,7 @@ def _json_object() -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send the body as JSON, with Content-Type: application/json")
     try:
-        body = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        body = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_float=_number, parse_constant=_no_constant)
         if b"\\u" in data:
             json.dumps(body, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is no text
     except RecursionError:
@@ -105,6 +105,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         raise ValueError("an object names a field twice")
     return result
+
+
+def _number(text: str) -> float:
+    """1.0 is a whole number, as JSON Schema has it."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _no_constant(text: str) -> None:

@@ -51,8 +51,9 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 @dataclass(frozen=True)
 class describe:  # noqa: N801 (it is used as a verb)
     """body, query: what the view gets, as `body` and `query`, unless it is Nothing. answer: a struct, sent as JSON; or a media
-    type, where the view answers with a Response of its own. raw: a media type, where the view reads the body itself.
-    errors: those of `ucloud.base.errors` that only this route raises. tagged: its answer has an ETag. if_match: it is heeded.
+    type, where the view answers with a Response of its own. stream: a media type in which it may answer instead. raw: a media
+    type, where the view reads the body itself. errors: those of `ucloud.base.errors` that only this route raises. tagged: its
+    answer has an ETag. if_match: it is heeded.
 
     The view's docstring is the longer text of the description: it is for users.
     """
@@ -62,6 +63,7 @@ class describe:  # noqa: N801 (it is used as a verb)
     status: int = 200
     body: type[Struct] = Nothing
     query: type[Struct] = Nothing
+    stream: str = ""
     raw: str = ""
     errors: tuple[type[Error], ...] = ()
     tagged: bool = False

@@ -76,7 +76,7 @@ class EventPage(Struct, frozen=True):
 
 
 @routes.get("/v1/events")
-@describe("List events, or follow them", query=EventQuery, answer=EventPage, errors=(NotFound,))
+@describe("List events, or follow them", query=EventQuery, answer=EventPage, stream="text/event-stream", errors=(NotFound,))
 def list_events(query: EventQuery) -> EventPage | Response:
     """Newest first. Each host and each control loop keeps its newest ones. With `follow`, or where text/event-stream is asked
     for, they come as server-sent events, each as it happens: from now on, from `since` on, or after the Last-Event-ID."""

@@ -14,9 +14,9 @@ from msgspec import Meta, UnsetType
 
 from ucloud.base.ids import is_name
 
-END = r"$(?!\n)"  # in Python, $ alone allows a line feed after it
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
-NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]*" + END
+# Nor characters that turn text around or cannot be seen.
+NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]*$"
 MAX_LABELS = 16
 MAX_LABELS_TEXT = 400  # characters of all labels together: they are part of the VM's record
 
@@ -36,7 +36,7 @@ def is_spread(text: str) -> bool:
 
 
 def is_path(text: str) -> bool:
-    return text.isprintable() and ".." not in text.split("/")
+    return ".." not in text.split("/")
 
 
 def ruled(rule: str, fits: Callable[[Any], bool] | None = None, **limits: Any) -> Meta:
@@ -48,35 +48,33 @@ LABELS_RULE = (
     f"at most {MAX_LABELS} pairs of texts of A-Z, a-z, 0-9, ., _, / and -, which start and end with a letter or"
     f" digit, 63 characters each and {MAX_LABELS_TEXT} in all"
 )
-LabelKey: TypeAlias = Annotated[str, Meta(pattern=f"^{LABEL}{END}")]
-LabelValue: TypeAlias = Annotated[str, Meta(pattern=f"^({LABEL})?{END}")]
+LabelKey: TypeAlias = Annotated[str, Meta(pattern=f"^{LABEL}$")]
+LabelValue: TypeAlias = Annotated[str, Meta(pattern=f"^({LABEL})?$")]
 
-Name: TypeAlias = Annotated[
-    str, ruled(NAME_RULE, is_name, pattern=rf"^[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?{END}", examples=["web"])
-]
-Reference: TypeAlias = Annotated[str, ruled("a name or an id", pattern=rf"^[a-z0-9][a-z0-9-]{{0,62}}{END}", examples=["tiny"])]
+Name: TypeAlias = Annotated[str, ruled(NAME_RULE, is_name, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", examples=["web"])]
+Reference: TypeAlias = Annotated[str, ruled("a name or an id", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["tiny"])]
 Labels: TypeAlias = Annotated[
     dict[LabelKey, LabelValue], ruled(LABELS_RULE, are_labels, max_length=MAX_LABELS, examples=[{"tier": "front"}])
 ]
-LabelFilter: TypeAlias = Annotated[str, ruled("KEY or KEY=VALUE", pattern=f"^{LABEL}(=({LABEL})?)?{END}")]
+LabelFilter: TypeAlias = Annotated[str, ruled("KEY or KEY=VALUE", pattern=f"^{LABEL}(=({LABEL})?)?$")]
 Spread: TypeAlias = Annotated[
     str,
-    ruled("GROUP or GROUP@LABEL; a group is named like a VM", is_spread, pattern=f"^[a-z0-9-]{{1,63}}(@{LABEL})?{END}"),
+    ruled("GROUP or GROUP@LABEL; a group is named like a VM", is_spread, pattern=f"^[a-z0-9-]{{1,63}}(@{LABEL})?$"),
 ]
 HostWish: TypeAlias = Annotated[
-    str, ruled("a host, or a label KEY=VALUE", pattern=f"^([a-z0-9][a-z0-9-]{{0,62}}|{LABEL}=({LABEL})?){END}")
+    str, ruled("a host, or a label KEY=VALUE", pattern=f"^([a-z0-9][a-z0-9-]{{0,62}}|{LABEL}=({LABEL})?)$")
 ]
 Path: TypeAlias = Annotated[
     str,
     ruled(
-        "an absolute path of at most 1000 printable characters",
+        "an absolute path without .. and control characters, of at most 1000 characters",
         is_path,
         pattern=f"^/{NO_CONTROLS[1:]}",
         max_length=1000,
         examples=["/srv/pool"],
     ),
 ]
-Sha256: TypeAlias = Annotated[str, ruled("a SHA-256: 64 of 0-9 and a-f", pattern=f"^[0-9a-f]{{64}}{END}", examples=["0" * 64])]
+Sha256: TypeAlias = Annotated[str, ruled("a SHA-256: 64 of 0-9 and a-f", pattern="^[0-9a-f]{64}$", examples=["0" * 64])]
 Cursor: TypeAlias = Annotated[
     str, ruled("the next_cursor of an earlier answer", pattern=NO_CONTROLS, max_length=500), Meta(description="where to go on")
 ]
@@ -104,7 +102,11 @@ def metas(type: Any) -> list[Meta]:
 
 
 def is_fit(type: Any, value: Any) -> bool:
-    """What the type's own limits don't say."""
+    """What the type's own limits don't say. To Python, a pattern's $ is also before a line feed at the end."""
+    if isinstance(value, list):
+        return all(is_fit(str, item) for item in value)
+    if isinstance(value, str) and value.endswith("\n"):
+        return False
     return all(fits(value) for meta in metas(type) if meta.extra and (fits := meta.extra["fits"]))
 
 

@@ -1,7 +1,7 @@
 """Is the process alive, can it serve, and figures for Prometheus."""
 
 import time
-from typing import Literal
+from typing import Literal, cast
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from msgspec import Struct
@@ -40,15 +40,15 @@ def metrics() -> Response:
     return Response(generate_latest(current_app.extensions["ucloud.metrics"]), content_type=CONTENT_TYPE_LATEST)
 
 
-def measure(app: Flask, services: Services) -> None:
+def measure(app: Flask) -> None:
     """Count every request by its route, never by its path: a path holds names, of which there is no end."""
     registry = CollectorRegistry()
     requests = Counter("ucloud_api_requests", "Requests answered", ["method", "route", "status"], registry=registry)
     seconds = Histogram("ucloud_api_request_seconds", "Time to answer", ["method", "route"], registry=registry)
     age = Gauge("ucloud_api_view_age_seconds", "Since the store last gave a sign of life", registry=registry)
-    age.set_function(lambda: services.view.age_s)
+    age.set_function(lambda: cast(Services, app.extensions["ucloud"]).view.age_s)
     waits = Gauge("ucloud_api_waits", "Requests that wait for something to happen", registry=registry)
-    waits.set_function(lambda: services.waits.taken)
+    waits.set_function(lambda: cast(Services, app.extensions["ucloud"]).waits.taken)
     app.extensions["ucloud.metrics"] = registry
 
     def begin() -> None:

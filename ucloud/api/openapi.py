@@ -154,6 +154,8 @@ def _answer(said: describe) -> Json:
         content: Json = {said.answer: {"schema": {} if "json" in said.answer else {"type": "string"}}}
     else:
         content = {"application/json": {"schema": {"$ref": REF.format(name=said.answer.__name__)}}}
+    if said.stream:
+        content[said.stream] = {"schema": {"type": "string"}}
     headers = ["X-Request-Id", "X-Ucloud-Version", *["ETag"] * said.tagged]
     return {"description": said.summary, "headers": _header_refs(headers), "content": content}
 

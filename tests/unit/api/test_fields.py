@@ -47,7 +47,7 @@ def test_what_was_left_out_is_not_given() -> None:
         (LabelFilter, ["a", "a=", "a=b"], ["", "=b", "a=b=c", "a b", "a\n"]),
         (HostWish, ["h1", "rack=r1", "rack="], ["", "=", "H1", "a b=c", "h1\n"]),
         (Spread, ["web", "web@rack"], ["", "web@", "@rack", "Web", "-web", "web@rack\n"]),
-        (Path, ["/", "/srv/pool", "/srv/ä b"], ["", "srv", "/a/../b", "/a\n", "/a\0", "/\u202e", "/" * 1001, "/\ud800"]),
+        (Path, ["/", "/srv/pool", "/srv/ä b"], ["", "srv", "/a/../b", "/a\n", "/a\0", "/\u202e", "/" * 1001]),
         (Sha256, ["0" * 64], ["0" * 63, "G" * 64, "0" * 64 + "\n"]),
     ],
 )
