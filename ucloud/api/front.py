@@ -63,6 +63,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no type annotatio
         self.searched = 0
         if self.parser is None:
             self.parser = get_parser(self.cfg, self.sock, self.client)
+            self.parser.unreader.max_body_chunk = CHUNK_BYTES  # gunicorn copies what it has again and again
         else:
             self.received += self.parser.unreader.buf.getvalue()
             self.parser.unreader.buf = io.BytesIO()

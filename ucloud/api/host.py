@@ -9,7 +9,7 @@ from ucloud.api import capacity
 from ucloud.api.body import given
 from ucloud.api.describe import describe, tagged
 from ucloud.api.fields import Id, Labels, Name, Timestamp
-from ucloud.api.page import LabelledQuery, matching, page
+from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import patch
 from ucloud.api.records import Source, Wish, commit, commit_new, find, found
 from ucloud.api.services import services
@@ -100,7 +100,7 @@ def list_hosts(query: LabelledQuery) -> HostPage:
         def shown(fact: Fact[Host]) -> HostShown:
             return show(fact, view, taken.get(fact.record.id, capacity.Taken()))
 
-        return HostPage(*page(Host, matching(view.all(Host).values(), query), shown, query))
+        return HostPage(*page(Host, view.all(Host), shown, query))
 
 
 @routes.get("/v1/hosts/<reference>")

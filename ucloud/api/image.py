@@ -11,7 +11,7 @@ from ucloud.api.action import ActionShown
 from ucloud.api.body import given
 from ucloud.api.describe import Gone, describe, either, tagged
 from ucloud.api.fields import Id, Labels, Name, Protection, Timestamp
-from ucloud.api.page import LabelledQuery, matching, page
+from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch, refuse_protected
 from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, find, found, fresh, get
 from ucloud.api.services import services
@@ -78,7 +78,7 @@ class ImagePage(Struct, frozen=True):
 @describe("List images", query=LabelledQuery, answer=ImagePage)
 def list_images(query: LabelledQuery) -> ImagePage:
     with services().view.reading() as view:
-        return ImagePage(*page(Image, matching(view.all(Image).values(), query), lambda fact: show(fact, view), query))
+        return ImagePage(*page(Image, view.all(Image), lambda fact: show(fact, view), query))
 
 
 @routes.get("/v1/images/<reference>")

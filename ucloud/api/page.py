@@ -1,6 +1,8 @@
 """Lists in pages: `?limit=&cursor=`. The cursor is the key of the last thing shown; sorted by id is sorted by age."""
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
@@ -33,13 +35,18 @@ def matching(facts: Iterable[Fact[Any]], query: LabelledQuery) -> Iterable[Fact[
     return facts
 
 
-def page(kind: type[R], facts: Iterable[Fact[R]], show: Callable[[Fact[R]], T], query: PageQuery) -> tuple[list[T], str | None]:
-    """What is on the page, and the cursor of the next one. `facts` sorted by key. Only what is on the page is shown, so that
-    a page costs the same in a large cloud."""
-    after = query.cursor
-    check_cursor(after, kind.prefix)
-    rest = [fact for fact in facts if fact.key > after]
-    return [show(fact) for fact in rest[: query.limit]], rest[query.limit - 1].key if len(rest) > query.limit else None
+def page(
+    kind: type[R], facts: Mapping[str, Fact[R]], show: Callable[[Fact[R]], T], query: PageQuery
+) -> tuple[list[T], str | None]:
+    """What is on the page, and the cursor of the next one. `facts` sorted by key. No more of them is looked at than need be, so
+    that a page costs the same in a large cloud."""
+    check_cursor(query.cursor, kind.prefix)
+    keys = list(facts)
+    rest: Iterable[Fact[R]] = (facts[key] for key in islice(keys, bisect_right(keys, query.cursor), None))
+    if isinstance(query, LabelledQuery):
+        rest = matching(rest, query)
+    found = list(islice(rest, query.limit + 1))
+    return [show(fact) for fact in found[: query.limit]], found[query.limit - 1].key if len(found) > query.limit else None
 
 
 def check_cursor(cursor: str, prefix: str) -> None:

@@ -63,7 +63,7 @@ def create_pool(body: PoolCreate) -> PoolAnswer:
 @describe("List pools", query=PageQuery, answer=PoolPage)
 def list_pools(query: PageQuery) -> PoolPage:
     with services().view.reading() as view:
-        return PoolPage(*page(Pool, view.all(Pool).values(), show, query))
+        return PoolPage(*page(Pool, view.all(Pool), show, query))
 
 
 @routes.get("/v1/pools/<name>")

@@ -12,7 +12,7 @@ from ucloud.api.body import given
 from ucloud.api.describe import Gone, describe, either, tagged
 from ucloud.api.fields import Cpus, DiskMib, HostWish, Id, Labels, MemoryMib, Name, Protection, Reference, Spread, Timestamp
 from ucloud.api.image import ready_image
-from ucloud.api.page import LabelledQuery, matching, page
+from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch, refuse_protected
 from ucloud.api.phase import Phase, Waiting
 from ucloud.api.records import PROJECT, Outcome, Source, ViewSource, Wish, commit, commit_new, find, found, fresh, get
@@ -158,7 +158,7 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
 @describe("List VMs", query=LabelledQuery, answer=VmPage)
 def list_vms(query: LabelledQuery) -> VmPage:
     with services().view.reading() as view:
-        return VmPage(*page(Vm, matching(view.all(Vm).values(), query), lambda fact: show(fact, view), query))
+        return VmPage(*page(Vm, view.all(Vm), lambda fact: show(fact, view), query))
 
 
 @routes.get("/v1/vms/<reference>")

@@ -65,9 +65,9 @@ class Images(Calls):
         if pool:
             self._thing("pool", pool)
             return
-        names = [found["name"] for found in self._all("pools", {})]
-        if len(names) != 1:
-            raise Invalid(f"say which pool: {', '.join(names)}" if names else "there is no pool yet", {"pool": "is missing"})
+        names = [found["name"] for found in self._all("pools", {})]  # one that was just made may be missing
+        if len(names) > 1:
+            raise Invalid(f"say which pool: {', '.join(names)}", {"pool": "is missing"})
 
     def _send(self, image: Json, file: LocalFile, tell: Callable[[int, int], None]) -> None:
         """Goes on where the connection broke, as long as that helps."""

@@ -110,7 +110,12 @@ def test_upload_that_was_refused_leaves_no_image(file: Path) -> None:
         (Servers(a=[ok({})]), "Not a name", None, Invalid),
         (Servers(a=[shown(size=1)]), "tiny", None, Conflict),
         (Servers(a=[refusal(404, "not_found")]), "tiny", "nowhere", NotFound),
-        (Servers(a=[refusal(404, "not_found"), ok({"pools": [], "next_cursor": None})]), "tiny", None, Invalid),
+        (
+            Servers(a=[refusal(404, "not_found"), ok({"pools": [{"name": "a"}, {"name": "b"}], "next_cursor": None})]),
+            "tiny",
+            None,
+            Invalid,
+        ),
     ],
 )
 def test_name_and_pool_are_looked_at_before_the_file_is_read(
