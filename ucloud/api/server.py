@@ -13,11 +13,11 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from ucloud.api.app import create_app
-from ucloud.api.services import Services
+from ucloud.api.services import MAX_LONG, Services
 
 log = logging.getLogger("ucloud.api.server")
 
-THREADS = 112
+THREADS = MAX_LONG + 24  # so that short requests always find one
 GRACE_S = 10
 CONNECTIONS = 2000
 

@@ -24,21 +24,22 @@ MAX_WATCHERS = 12
 MAX_LOGS = 8  # a host that stands still keeps each of them waiting
 MAX_FOLLOWERS = 16
 MAX_CONSOLES = 32
+MAX_LONG = MAX_WAITS + MAX_UPLOADS + MAX_WATCHERS + MAX_LOGS + MAX_FOLLOWERS + MAX_CONSOLES
 
 
 class Places:
-    """A limited number of places for requests that hold a thread for long; `taken` of them are taken now."""
+    """A limited number of places for requests that hold a thread for long; `taken` of the `number` are taken now."""
 
     def __init__(self, number: int, what: str) -> None:
         self.taken = 0
-        self._number, self._full = number, f"too many {what} at the moment; try again"
+        self.number, self._full = number, f"too many {what} at the moment; try again"
         self._lock = threading.Lock()
 
     @contextmanager
     def take(self) -> Iterator[None]:
         """Raises Temporary when none is free."""
         with self._lock:
-            if self.taken == self._number:
+            if self.taken == self.number:
                 raise Temporary(self._full, retry_s=2)
             self.taken += 1
         try:

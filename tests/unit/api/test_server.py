@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import httpx
 import pytest
 
-from tests.unit.api.cloud import DATA, SHA256
+from tests.unit.api.cloud import DATA, SHA256, Cloud
 from ucloud.api.server import CONNECTIONS, THREADS
-from ucloud.api.services import MAX_WAITS
+from ucloud.api.services import MAX_WAITS, Places
 
 PROGRAM = """
 import sys
@@ -115,6 +115,11 @@ def test_an_upload_cut_off_in_the_middle_leaves_the_image_waiting(served: Served
     assert served.http.put("/v1/images/tiny/data", content=DATA).status_code == 202
 
 
+def test_what_holds_a_thread_for_long_leaves_some(cloud: Cloud) -> None:
+    places = [value for value in vars(cloud.services).values() if isinstance(value, Places)]
+    assert sum(place.number for place in places) + 20 < THREADS
+
+
 @contextlib.contextmanager
 def clients(served: Served, number: int) -> Iterator[list[socket.socket]]:
     with contextlib.ExitStack() as stack:
@@ -168,6 +173,18 @@ def test_of_too_many_connections_the_oldest_goes(served: Served) -> None:
             assert idle[0].recv(1) == b""
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_head_has_no_body(served: Served) -> None:
+    with clients(served, 1) as (client,):
+        client.sendall(
+            b"HEAD /v1/pools/default HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
+        reader = client.makefile("rb")
+        assert reader.readline().split()[1] == b"200"
+        headers = http.client.parse_headers(reader)
+        assert int(headers["Content-Length"]) > 0
+        assert read_answer(reader)[2] == {"status": "ok"}
 
 
 def test_a_request_that_comes_byte_by_byte_is_answered(served: Served) -> None:
