@@ -40,7 +40,7 @@ class Upgraded(Response):
 
 def relay(client: socket.socket, server: socket.socket, first: bytes, silence_s: float, stops: Callable[[], bool]) -> None:
     """Until one of them ends, the server is silent for too long, or `stops`. At most one chunk waits in each direction, so
-    that who does not read holds up only the other one."""
+    that who does not read holds up only the other one. Raises OSError when the client is gone."""
     waiting = {client: first, server: b""}  # what each is to get
     other = {client: server, server: client}
     by_number = {client.fileno(): client, server.fileno(): server}
@@ -55,16 +55,13 @@ def relay(client: socket.socket, server: socket.socket, first: bytes, silence_s:
             if event & select.POLLOUT:
                 waiting[one] = waiting[one][one.send(waiting[one], socket.MSG_DONTWAIT) :]
             if event & select.POLLIN:
-                chunk = one.recv(CHUNK_BYTES)
-                if one is server:
-                    heard_s = time.monotonic()
-                waiting[other[one]] = chunk
-            if not event & (select.POLLIN | select.POLLOUT) or (event & select.POLLIN and not chunk):
-                farewell(other[one], waiting[other[one]])
-                return
-
-
-def farewell(one: socket.socket, rest: bytes) -> None:
-    """What it is still to get, if it takes it."""
-    one.settimeout(FAREWELL_S)
-    one.sendall(rest)
+                waiting[other[one]] = one.recv(CHUNK_BYTES)
+                heard_s = time.monotonic() if one is server else heard_s
+                if not waiting[other[one]]:
+                    return
+            if not event & (select.POLLIN | select.POLLOUT):  # it has hung up, while the other one is still to take something
+                if one is client:
+                    return
+                client.settimeout(FAREWELL_S)
+                client.sendall(waiting[client])
+                waiting[client] = b""
