@@ -6,6 +6,7 @@ from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
 from ucloud.cli.options import LabelChange, Size, connect, output_option
 from ucloud.cli.output import show_list, show_one, size
+from ucloud.client import Json
 
 COLUMNS = {
     "NAME": lambda host: host["name"],
@@ -52,30 +53,30 @@ def show(context: click.Context, host: str, output: str) -> None:
 
 @host.command()
 @click.argument("host", type=Reference("host"))
+@output_option
 @click.pass_context
-def enable(context: click.Context, host: str) -> None:
+def enable(context: click.Context, host: str, output: str) -> None:
     """Let new VMs come to a host.
 
     \b
     Example:
       ucloud host enable h1
     """
-    connect(context).set_host(host, enabled=True)
-    click.echo(f"{host} is enabled")
+    _show_changed(connect(context).set_host(host, enabled=True), output)
 
 
 @host.command()
 @click.argument("host", type=Reference("host"))
+@output_option
 @click.pass_context
-def disable(context: click.Context, host: str) -> None:
+def disable(context: click.Context, host: str, output: str) -> None:
     """Let no new VM come to a host; those that are there stay.
 
     \b
     Example:
       ucloud host disable h1
     """
-    connect(context).set_host(host, enabled=False)
-    click.echo(f"{host} is disabled")
+    _show_changed(connect(context).set_host(host, enabled=False), output)
 
 
 @host.command("set")
@@ -103,3 +104,10 @@ def set_(
         raise click.UsageError("say what to change: --label, --cpus or --memory")
     changed = connect(context).set_host(host, labels=dict(labels) or None, cpus=cpus, memory_mib=memory)
     show_one(changed, output)
+
+
+def _show_changed(host: Json, output: str) -> None:
+    if output == "table":
+        click.echo(f"{host['name']} is {'enabled' if host['enabled'] else 'disabled'}")
+    else:
+        show_one(host, output)

@@ -3,6 +3,7 @@
 On a terminal nothing is wider than it, and nothing that comes from elsewhere steers it; elsewhere nothing is ever cut.
 """
 
+import codecs
 import json
 import shutil
 import sys
@@ -101,13 +102,18 @@ def show_pairs(pairs: Sequence[tuple[str, str]]) -> None:
             click.echo((name if index == 0 and indent == left else "").ljust(indent) + line)
 
 
-def show_bytes(data: bytes) -> None:
-    """What a guest wrote: as it is to a file or a pipe, without what steers the terminal to a terminal."""
-    if terminal_width() is None:
-        click.echo(data, nl=False)
-        return
-    text = data.decode("utf-8", "replace").replace("\r\n", "\n")
-    click.echo("".join(c if c.isprintable() or c in "\n\t" else "�" for c in text), nl=False)
+class GuestOutput:
+    """What a guest wrote, piece by piece: as it is to a file or a pipe, without what steers the terminal to a terminal."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a character
+
+    def show(self, data: bytes) -> None:
+        if terminal_width() is None:
+            click.echo(data, nl=False)
+            return
+        text = self._decoder.decode(data).replace("\r", "")  # serial lines end with both
+        click.echo("".join(c if c.isprintable() or c in "\n\t" else "�" for c in text), nl=False)
 
 
 def terminal_width() -> int | None:

@@ -6,7 +6,7 @@ import click
 
 from ucloud.cli.names import Reference
 from ucloud.cli.options import connect
-from ucloud.cli.output import printable, show_bytes
+from ucloud.cli.output import GuestOutput, printable
 
 
 @click.command()
@@ -23,16 +23,16 @@ def log(context: click.Context, vm: str, follow: bool) -> None:
       ucloud vm log web
       ucloud vm log -f web
     """
-    client = connect(context)
+    client, shown = connect(context), GuestOutput()
     if follow:
         with suppress(KeyboardInterrupt):
             for piece in client.follow_log(vm, on_trouble=_tell):
-                show_bytes(piece)
+                shown.show(piece)
         return
     data, truncated = client.vm_log(vm)
     if truncated:
         click.echo("(older parts of the log are gone)", err=True)
-    show_bytes(data)
+    shown.show(data)
 
 
 def _tell(why: str) -> None:

@@ -1,12 +1,13 @@
 """The SDK: addresses, retries, errors, waiting, uploading. Its methods themselves are used by the golden transcripts."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from ucloud.base.errors import Conflict, Error, Forbidden, Invalid, NoCapacity, NotFound, Temporary
+from ucloud.base.errors import Conflict, Error, Forbidden, Invalid, NoCapacity, NotFound, PreconditionFailed, Temporary
 from ucloud.cli import progress
 from ucloud.client import DEFAULT_ADDRESSES, Client, ConfigError, TimedOut, Unreachable, addresses
 from ucloud.client.transport import Transport, error_of
@@ -66,7 +67,7 @@ def test_addresses_are_tried_in_turn_and_the_one_that_answered_is_first_next_tim
 
 def test_unreachable_says_what_was_tried() -> None:
     with pytest.raises(Unreachable) as caught:
-        Servers(a=[REFUSED], b=[BROKEN]).transport().request("GET", "/x")
+        Servers(a=[REFUSED], b=[BROKEN]).transport(patience_s=0).request("GET", "/x")
     assert caught.value.details == {"a": "refused", "b": "broken"}
 
 
@@ -187,3 +188,64 @@ def test_a_file_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"client\.toml"):
         addresses({"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def tagged(tag: str, **thing: Any) -> httpx.Response:
+    return httpx.Response(200, json={"vm": {"id": "vm-1", **thing}}, headers=SIGNED | {"ETag": tag})
+
+
+def test_a_change_keeps_what_others_changed_meanwhile() -> None:
+    before, after = tagged('"1"', labels={"a": "1", "b": "2"}), tagged('"2"', labels={"a": "1", "b": "3", "c": "4"})
+    servers = Servers(a=[before, refusal(412, "precondition_failed"), after, tagged('"3"')])
+    servers.client().set_vm("web", name="db", labels={"a": None, "d": "5"})
+    sent = [(r.url.path, r.headers.get("If-Match"), r.content) for _, r in servers.asked if r.method == "PATCH"]
+    assert sent == [
+        ("/v1/vms/vm-1", '"1"', b'{"name":"db","labels":{"b":"2","d":"5"}}'),
+        ("/v1/vms/vm-1", '"2"', b'{"name":"db","labels":{"b":"3","c":"4","d":"5"}}'),
+    ]
+
+
+def test_a_change_is_given_up_in_the_end() -> None:
+    servers = Servers(
+        a=[answer for _ in range(8) for answer in (tagged('"1"', labels={}), refusal(412, "precondition_failed"))]
+    )
+    with pytest.raises(PreconditionFailed):
+        servers.client().set_vm("web", delete_protection=True)
+    assert servers.asked[1][1].content == b'{"delete_protection":true}'
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b"null", b""])
+def test_an_answer_that_is_not_understood_is_an_error(body: bytes) -> None:
+    servers = Servers(a=[httpx.Response(200, content=body, headers=SIGNED)])
+    for ask in (lambda c: c.vm("web"), lambda c: list(c.vms()), lambda c: c.create_vm("a", "b"), lambda c: c.action("x")):
+        with pytest.raises(Error, match="is not understood"):
+            ask(servers.client())
+
+
+def test_not_found_says_of_which_noun() -> None:
+    with pytest.raises(NotFound) as raised:
+        Servers(a=[refusal(404, "not_found")]).client().image("nope")
+    assert raised.value.details["image"] == "nope"
+
+
+def test_what_is_no_ucloud_api_is_passed_over() -> None:
+    servers = Servers(a=[httpx.Response(502, content=b"nginx")], b=[ok({"vm": {"id": "vm-1"}})])
+    assert servers.client().vm("web")["id"] == "vm-1"
+    with pytest.raises(Unreachable) as raised:
+        Servers(a=[httpx.Response(200, content=b"welcome")]).client().vm("web")
+    assert raised.value.details == {"a": "what answers there is no ucloud API: 200 OK"}
+
+
+def test_threads_share_a_client() -> None:
+    servers = Servers(a=[REFUSED], b=[ok({"vm": {"id": "vm-1"}})])
+    with servers.client() as client, ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: client.vm("web")["id"], range(64)))
+    assert found == ["vm-1"] * 64
+
+
+def test_nobody_without_a_home_is_asked_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    assert addresses({}) == list(DEFAULT_ADDRESSES)

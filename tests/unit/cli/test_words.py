@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from ucloud.cli.main import main
 from ucloud.cli.options import Label, LabelChange, Seconds, Setting, Size
-from ucloud.cli.output import as_text, bytes_size, cut, fit, printable, show_list, show_table, size
+from ucloud.cli.output import GuestOutput, as_text, bytes_size, cut, fit, printable, show_list, show_table, size
 from ucloud.cli.topic import topics
 
 
@@ -173,3 +173,13 @@ def test_topics_are_short_texts_and_listed() -> None:
 def test_help_of_a_command_is_that_of_the_command() -> None:
     asked = CliRunner().invoke(main, ["help", "vm", "create"], prog_name="ucloud").stdout
     assert asked == CliRunner().invoke(main, ["vm", "create", "--help"], prog_name="ucloud").stdout
+
+
+def test_a_guest_cannot_steer_the_terminal_nor_split_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ucloud.cli.output.terminal_width", lambda: 80)
+    shown = GuestOutput()
+    for piece in (b"gr\xc3", b"\xbc\xc3\x9fe\r", b"\n\x1b[31mred\x07\ttab\xff\n"):
+        shown.show(piece)
+    assert capsys.readouterr().out == "grüße\n�[31mred�\ttab�\n"
