@@ -1,6 +1,7 @@
 """Reading records from the store, and changing them: compare and commit, again when somebody was faster, and once only
 for each Idempotency-Key. Every route that writes goes through `commit`."""
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from ucloud.base.ids import is_id, is_name, new_id
 from ucloud.model import keys, sense
 from ucloud.model.bookkeeping import Idempotency, Unique
 from ucloud.model.decision import Requirement, absent
+from ucloud.model.host import Alive, Host
+from ucloud.model.image import Image
 from ucloud.model.kinds import kind_of
 from ucloud.model.record import Fact, Record, decode, encode
 from ucloud.store.contract import Item, Store
@@ -70,6 +73,18 @@ class ViewSource:
             return cast("Fact[R] | None", self._known[key])
         with services().view.reading() as view:
             return view.get(kind, key)
+
+
+class ShowSource:
+    """For showing one thing: its own records are those of the store; how others are called and who is alive is taken from the
+    view, where it has that, as it costs the store nothing."""
+
+    def get(self, kind: type[R], key: str) -> Fact[R] | None:
+        known = None
+        if kind in (Host, Alive, Image):
+            with contextlib.suppress(Temporary):
+                known = ViewSource().get(kind, key)
+        return known or get(kind, key)
 
 
 def get(kind: type[R], key: str) -> Fact[R] | None:

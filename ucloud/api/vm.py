@@ -15,7 +15,20 @@ from ucloud.api.image import ready_image
 from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch, refuse_protected
 from ucloud.api.phase import Phase, Waiting
-from ucloud.api.records import PROJECT, Outcome, Source, ViewSource, Wish, commit, commit_new, find, found, fresh, get
+from ucloud.api.records import (
+    PROJECT,
+    Outcome,
+    ShowSource,
+    Source,
+    ViewSource,
+    Wish,
+    commit,
+    commit_new,
+    find,
+    found,
+    fresh,
+    get,
+)
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound
 from ucloud.base.ids import is_id
@@ -165,7 +178,7 @@ def list_vms(query: LabelledQuery) -> VmPage:
 @describe("Show a VM", answer=VmAnswer, tagged=True)
 def get_vm(reference: str) -> Response:
     vm = vm_of(reference)
-    return tagged(VmAnswer(show(vm, fresh())), vm)
+    return tagged(VmAnswer(show(vm, ShowSource())), vm)
 
 
 @routes.patch("/v1/vms/<reference>")
