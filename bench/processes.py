@@ -131,6 +131,7 @@ class PlainCloud:
             for number in range(1, self._counts["host"] + 1):
                 self.host_ids[f"host-{number}"] = client.create_host(f"h{number}")["id"]
                 self.add("host", number)
+            wait_for(lambda: any(client.pools()), "the pool, which the API did not make itself", pause_s=0.1)
             self._upload(client)
             hosts = self._counts["host"]
             wait_for(lambda: sum(host["state"] == "up" for host in client.hosts()) == hosts, "the hosts", pause_s=0.5)
