@@ -2,9 +2,8 @@
 that it is of another version than this program."""
 
 import re
+import sys
 import threading
-
-import click
 
 from ucloud import __version__
 from ucloud.cli.output import printable
@@ -38,7 +37,8 @@ class Notices:
             if text in self._said:
                 return
             self._said.add(text)
-        click.echo(printable(text), err=True)
+        if sys.stderr is not None:  # click would write into the middle of a line of progress
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 def _number(match: re.Match[str]) -> tuple[int, int]:

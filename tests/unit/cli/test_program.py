@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden.served import Served, served
-from tests.unit.cli.program import on_terminal, run, start
+from tests.unit.cli.program import COMMAND, on_terminal, run, start
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -90,6 +90,16 @@ def test_nothing_is_wider_than_the_terminal(
         assert shown.startswith("NAME")
         assert "PHASE" in shown
         assert "…" in shown
+
+
+def test_what_is_closed_is_no_reason_to_stumble(environment: dict[str, str]) -> None:
+    for closed in (">&-", "2>&-", ">&- 2>&- <&-"):
+        line = f'"$@" vm list {closed}'
+        done = subprocess.run(["bash", "-c", line, "", *COMMAND], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), closed
+        assert bool(done.stdout) == (closed == "2>&-")
+    line = '"$@" --api http://[::1]:1 vm list 2>&-'
+    assert subprocess.run(["bash", "-c", line, "", *COMMAND], env=environment, check=False).returncode == 1
 
 
 def test_a_pipe_gets_all_whatever_the_environment_says(environment: dict[str, str]) -> None:
