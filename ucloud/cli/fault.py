@@ -2,7 +2,7 @@
 
 import click
 
-from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, NotFound
+from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, NotFound, Temporary
 from ucloud.cli.names import did_you_mean, names
 from ucloud.cli.output import printable
 from ucloud.client import ConfigError, Unreachable
@@ -22,6 +22,8 @@ def _next(error: Error, context: click.Context) -> list[str]:
         tried = [f"  tried {address}: {reason}" for address, reason in error.details.items()]
         here = "Is the cloud on this machine? `ucloud status` tells how it is; `script/up` or `ucloud up` starts one."
         return [*tried, here, "Is it elsewhere? Say where its API is with --api or UCLOUD_API."]
+    if isinstance(error, Temporary):
+        return ["What is wrong with the cloud, if anything: ucloud cluster show"]
     if isinstance(error, ConfigError):
         return ["Correct it, or say where the API is with --api."]
     if isinstance(error, NoCapacity):
