@@ -75,6 +75,8 @@ class Client:
             self._command(chance.choice(self.vms))
         elif self.vms:
             self._look(chance.choice(self.vms))
+        if self.vms and chance.random() < 0.05:
+            self.send("PATCH", f"/v1/vms/{chance.choice(self.vms)}", {"name": self._name()})
         if chance.random() < 0.04:
             self.send("PATCH", f"/v1/hosts/{chance.choice(self._hosts)}", {"enabled": chance.random() < 0.7})
 
@@ -156,7 +158,7 @@ class Client:
         chance = self._world.chance
         self._creating += 1
         body = {
-            "name": f"web-{chance.randrange(15)}",
+            "name": self._name(),
             "image": chance.choice(["tiny", "tiny", *self.images]),
             "cpus": 64 if chance.random() < 0.02 else chance.choice((1, 1, 2)),
             "memory_mib": chance.choice(MEMORY_MIB),
@@ -166,6 +168,9 @@ class Client:
         }
         wanted = {field: value for field, value in body.items() if value}
         self.send("POST", "/v1/vms", wanted, "vm", self._created)
+
+    def _name(self) -> str:
+        return f"web-{self._world.chance.randrange(15)}"
 
     def _created(self, answer: Answer) -> None:
         self._creating -= 1
@@ -201,9 +206,12 @@ class Client:
 
     def _act_on_images(self) -> None:
         chance = self._world.chance
-        if len(self.images) < MAX_IMAGES and chance.random() < 0.7:
+        name = f"image-{chance.randrange(4)}"
+        if self.images and chance.random() < 0.3:
+            body: dict[str, object] = {"name": name, "source": chance.choice(self.images)}
+            self.send("POST", "/v1/images", body, "image", self._know_image)
+        elif len(self.images) < MAX_IMAGES and chance.random() < 0.7:
             data = BROKEN if chance.random() < 0.1 else DATA
-            name = f"image-{chance.randrange(4)}"
             body = {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             self.send("POST", "/v1/images", body, "image", partial(self._upload, data))
         elif self.images:
@@ -211,6 +219,9 @@ class Client:
 
     def _upload(self, data: bytes, answer: Answer) -> None:
         if answer.status < 300:
-            id = answer.body["image"]["id"]
-            self.images.append(id)
-            self.send("PUT", f"/v1/images/{id}/data", data)
+            self._know_image(answer)
+            self.send("PUT", f"/v1/images/{answer.body['image']['id']}/data", data)
+
+    def _know_image(self, answer: Answer) -> None:
+        if answer.status < 300 and answer.body["image"]["id"] not in self.images:
+            self.images.append(answer.body["image"]["id"])

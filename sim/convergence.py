@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ucloud.model import keys
+from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Endpoint
 from ucloud.model.image import Image, ImageState
 from ucloud.model.record import Record, decode
@@ -56,8 +57,12 @@ def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
 def not_as_wanted(cloud: "Cloud", vm: Vm, revision: int) -> Iterator[str]:
     placement = record(cloud, Placement, Placement.at(vm.id))
     for path in (keys.unique("vm", vm.project, vm.name), keys.use("image", vm.image, vm.id)):
-        if cloud.store.get(path) is None:
+        owner = record(cloud, Unique, path)
+        if owner is None or owner.owner != vm.id:
             yield f"{vm.id} lost {path}"
+    names = [item.key for item in cloud.store.list("unique/vm/").items if vm.id.encode() in item.value]
+    if len(names) > 1:
+        yield f"{vm.id} has the names {', '.join(names)}"
     if placement is None:
         yield f"{vm.id} has no placement"
     elif not placement.host:

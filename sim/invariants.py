@@ -43,7 +43,7 @@ DELETES = {
     "scheduler": ("placement/", "manifest/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
     "image": ("image/", "imagestate/", "unique/image/", "use/image/"),
     "idempotency": ("idempotency/",),
-    "api": (),
+    "api": ("unique/vm/",),  # of a VM that gets another name
 }
 NOT_LED = ("lock/", "event/")
 MAY_START_AGAIN = ("crash", "power loss")

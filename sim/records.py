@@ -70,8 +70,7 @@ class Records:
         elif kind == "vm" and (vm := self.vms.pop(names[0], None)):
             if not vm.deleted_at:
                 raise Violation(f"the record of {vm.id} is removed though nobody deleted it")
-            self.names.pop(vm.name, None)
-            self.freed[vm.name] += 1
+            self._free_name(vm.name)
 
     def left(self, host: str) -> tuple[float, int]:
         """Cores, as often as they may be promised, and MiB that no manifest takes."""
@@ -107,6 +106,9 @@ class Records:
         before = self.vms.get(vm.id)
         if before is None:
             self._create(vm)
+        elif before.name != vm.name:
+            self._take_name(vm)
+            self._free_name(before.name)
         elif before.deleted_at and not vm.deleted_at:
             raise Violation(f"{vm.id} was deleted, and is wanted again")
         elif vm.boots < before.boots:
@@ -116,14 +118,22 @@ class Records:
         self.vms[vm.id] = vm
 
     def _create(self, vm: Vm) -> None:
-        image, named = self.images.get(vm.image), self.names.setdefault(vm.name, vm.id)
+        image = self.images.get(vm.image)
         if vm.id in self.created:
             raise Violation(f"{vm.id} is created again")
-        if named != vm.id:
-            raise Violation(f"{vm.id} is named {vm.name}, as {named} is")
+        self._take_name(vm)
         if image is None or image.deleted_at:
             raise Violation(f"{vm.id} is to be cloned from {vm.image}, which is deleted")
         self.created.add(vm.id)
+
+    def _take_name(self, vm: Vm) -> None:
+        named = self.names.setdefault(vm.name, vm.id)
+        if named != vm.id:
+            raise Violation(f"{vm.id} is named {vm.name}, as {named} is")
+
+    def _free_name(self, name: str) -> None:
+        self.names.pop(name, None)
+        self.freed[name] += 1
 
     def _put_image(self, image: Image) -> None:
         if image.deleted_at and (users := self.users_of(image.id)):
