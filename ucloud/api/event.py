@@ -32,6 +32,7 @@ STREAM = "text/event-stream"
 HEARTBEAT_S = 10.0
 RETRY_MS = 1000  # after which a client that was cut off asks again
 POSITION = re.compile(r"([0-9]{1,18})\.([0-9a-z-]{1,100})")
+OF_HEARTBEAT = ("silent", "heard")
 AFTER_ALL = "~"  # sorts behind every id
 SCOPES = {"vm": (PROJECT,), "image": (PROJECT,), "host": ()}
 
@@ -144,6 +145,13 @@ def told_by(store: Store, writers: Iterable[str]) -> list[Event]:
             with suppress(msgspec.DecodeError):
                 events.append(decode(Event, item.value)[0])
     return sorted(events, key=lambda event: event.id)
+
+
+def silent_since(events: Iterable[Event], host: str) -> str | None:
+    """Since when nobody has heard of a host that is down: that stands in no record, but the scheduler has told of it, if it was
+    watching then. events: oldest first."""
+    told = [event for event in events if event.about == Host.at(host) and event.verb in OF_HEARTBEAT]
+    return told[-1].time if told and told[-1].verb == "silent" else None
 
 
 def _stream(about: str, since: str) -> Response:

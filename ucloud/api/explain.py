@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from ucloud.api import event, phase
 from ucloud.api.advice import Advice, advice
 from ucloud.api.describe import describe
-from ucloud.api.event import EventShown
+from ucloud.api.event import OF_HEARTBEAT, EventShown
 from ucloud.api.fields import Id, Timestamp
 from ucloud.api.phase import Phase, Sight, State, Waiting
 from ucloud.api.records import fresh
@@ -22,7 +22,6 @@ from ucloud.model.vm import Power, Status, Want
 routes = Blueprint("explain", __name__)
 
 EVENTS = 12  # the newest
-OF_HOST = ("silent", "heard")  # what its host's events tell about the VM too
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -118,7 +117,7 @@ def explain_vm(reference: str) -> Explanation:
         placement=placed(sight),
         manifest=told(sight),
         status=said(sight.status, sight.alive) if sight.status else None,
-        waiting_for=with_since(state.waiting, events, host),
+        waiting_for=with_since(state, events, host),
         events=[event.show(item, services()) for item in events[-EVENTS:]],
         advice=advice(sight, state, wish.record if wish else None),
     )
@@ -181,13 +180,11 @@ def told_about(events: list[Event], vm: str, host: str) -> list[Event]:
     return [
         event
         for event in events
-        if event.about == vm or (event.about == f"{Host.prefix}{host}" and event.verb in OF_HOST and event.id > first)
+        if event.about == vm or (event.about == f"{Host.prefix}{host}" and event.verb in OF_HEARTBEAT and event.id > first)
     ]
 
 
-def with_since(waiting: Waiting | None, events: list[Event], host: str) -> Waiting | None:
-    """Since when a host is silent stands in no record; but the scheduler has told of it, if it was watching then."""
-    if waiting is None or waiting.since:
-        return waiting
-    last = next((event for event in reversed(events) if event.about == f"{Host.prefix}{host}"), None)
-    return Waiting(waiting.what, waiting.who, last.time) if last and last.verb == "silent" else waiting
+def with_since(state: State, events: list[Event], host: str) -> Waiting | None:
+    if state.waiting is None or state.phase != "unknown":
+        return state.waiting
+    return Waiting(state.waiting.what, state.waiting.who, event.silent_since(events, host))

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import msgspec
 from flask import Blueprint, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
-from ucloud.api import action, capacity, phase, vmlog
+from ucloud.api import action, capacity, event, phase, vmlog
 from ucloud.api.action import ActionShown
 from ucloud.api.body import given
 from ucloud.api.describe import Gone, describe, either, tagged
@@ -178,7 +179,15 @@ def list_vms(query: LabelledQuery) -> VmPage:
 @describe("Show a VM", answer=VmAnswer, tagged=True)
 def get_vm(reference: str) -> Response:
     vm = vm_of(reference)
-    return tagged(VmAnswer(show(vm, ShowSource())), vm)
+    return tagged(VmAnswer(_with_since(show(vm, ShowSource()))), vm)
+
+
+def _with_since(shown: VmShown) -> VmShown:
+    """Since when its host is silent stands in no record; the events tell it."""
+    if shown.phase != "unknown" or shown.waiting_for is None:
+        return shown
+    since = event.silent_since(event.told_by(services().store, ["scheduler"]), shown.host_id)
+    return replace(shown, waiting_for=replace(shown.waiting_for, since=since))
 
 
 @routes.patch("/v1/vms/<reference>")

@@ -48,3 +48,25 @@ def test_events_of_others_and_of_its_host_before_it_came_are_left_out(cloud: Clo
 
 def test_there_is_nothing_to_explain(cloud: Cloud) -> None:
     cloud.refused(404, "GET", "/v1/vms/nobody/explain")
+
+
+def test_since_when_a_host_is_silent_is_told_by_events(cloud: Cloud) -> None:
+    host = cloud.add_host("h1")
+    cloud.add_image()
+    web, _ = cloud.add_vm("web")
+    cloud.run(web, host)
+    cloud.store.commit(deletes=[f"alive/{host}"])
+    cloud.catch_up()
+
+    def tell(s: float, verb: str) -> None:
+        time = f"2026-11-22T15:00:0{s:.0f}.000Z"
+        cloud.put(Event(id=ulid(s), writer="scheduler", time=time, verb=verb, about=f"host/{host}", reason="because"))
+
+    def since() -> object:
+        return cloud.ok("GET", "/v1/vms/web")["vm"]["waiting_for"]["since"]
+
+    assert since() is None
+    tell(1, "silent")
+    assert since() == "2026-11-22T15:00:01.000Z"
+    tell(2, "heard")
+    assert since() is None, "it fell silent again while nobody watched"
