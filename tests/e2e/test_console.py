@@ -48,7 +48,8 @@ def test_a_shell_on_the_serial_line(cloud: RunningCloud, api: Client, tiny: str)
         one.until("press Enter", times=2)
         one.type(b"\r")
         one.type(b"poweroff\r")
-        other.until("powered itself off")
+        other.until("Power down")
+        other.until("[the guest does not run]")
         for screen in (one, other):
             screen.type(b"\x1d")
             assert screen.ends() == 0
