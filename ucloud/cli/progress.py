@@ -113,8 +113,8 @@ def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look
 
 def _judge(ended: dict[str, Json | Error], last: dict[str, str], timeout_s: float, look: str) -> None:
     """Raises what wait() promises: what failed, or else why the first is not waited for any more."""
-    failed = [f"{name}: {end['error']}" for name, end in ended.items() if not isinstance(end, Error) and end["error"]]
-    going_on = {name: result for name, result in ended.items() if isinstance(result, Error)}
+    going_on = {name: end for name, end in ended.items() if isinstance(end, Error)}
+    failed = [f"{name}: {end['error']}" for name, end in ended.items() if isinstance(end, dict) and end["state"] == "error"]
     if failed:
         raise Failed("; ".join(failed) + (f"; {len(going_on)} more are not done yet, see: {look}" if going_on else ""))
     for name, error in going_on.items():

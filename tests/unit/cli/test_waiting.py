@@ -57,7 +57,7 @@ class Waits:
             raise KeyboardInterrupt
         if isinstance(end, Error):
             raise end
-        return {"error": end or None}
+        return {"state": "error" if end else "success", "error": end or None}
 
     def outcome(self) -> Any:
         actions = [(name, {"id": name, "progress": "pending"}) for name in self.ends]
