@@ -16,6 +16,7 @@ from ucloud.client.calls import Calls, Json, Tell, given, part
 from ucloud.client.transport import Unreachable, error_of
 
 SUBPROTOCOL = "ucloud.console"
+SEND_BYTES = 16 * 1024  # hosts refuse messages that are much longer
 OPEN_S, CLOSE_S = 10.0, 1.0
 LOG_WAIT_S, LOG_PATIENCE_S = 10.0, 4.0
 ASK_S, PATIENCE_S = 20.0, 20.0  # how often the server is asked whether it lives, and how long it may take to answer
@@ -68,7 +69,8 @@ class Console:
 
     def send(self, data: bytes) -> None:
         """Type this. Raises Ended."""
-        self._send(data)
+        for start in range(0, len(data), SEND_BYTES):
+            self._send(data[start : start + SEND_BYTES])
 
     def take(self) -> None:
         """Take over the typing from whoever has it. Raises Ended."""
