@@ -94,6 +94,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 @example(line=["vm", "create", "x", "--image", "tiny", "--count", "3"])
 @example(line=["vm", "list", "--label", "\udcff"])
 @example(line=["vm", "stop", "web", "--timeout", "nan"])
+@example(line=["vm", "delete", "web", "\x1f"])
 def test_any_line_is_answered(line: list[str], surroundings: dict[str, str]) -> None:
     if FOLLOW & set(line) or tuple(line[:2]) in ENDLESS:
         return

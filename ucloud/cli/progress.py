@@ -71,7 +71,7 @@ def ask_each(names: Sequence[str], ask: Callable[[str], T]) -> dict[str, T]:
     if len(refusals) == len(names) and len({error.message for error in refusals.values()}) == 1:
         raise refusals[names[0]]
     for name, error in refusals.items():
-        click.echo(f"Error: {name}: {printable(error.message)}", err=True)
+        click.echo(printable(f"Error: {name}: {error.message}"), err=True)
     accepted = {name: answer for name, answer in zip(names, answers, strict=True) if not isinstance(answer, Error)}
     if not accepted:
         refuse_less({}, names)
