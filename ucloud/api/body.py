@@ -5,7 +5,7 @@ Called by `ucloud.api.describe` for every route; the structs stand beside the ro
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -13,7 +13,7 @@ from flask import request
 from msgspec import UNSET, Struct
 from werkzeug.exceptions import UnsupportedMediaType
 
-from ucloud.api.fields import is_fit, plain, rule_of
+from ucloud.api.fields import fits_of, plain, rule_of
 from ucloud.base.errors import Invalid
 
 S = TypeVar("S", bound=Struct)
@@ -28,13 +28,16 @@ class Field(NamedTuple):
     required: bool
     default: Any
     rule: str
+    fits: Callable[[Any], bool]
 
 
 @functools.cache
 def fields_of(kind: type[Struct]) -> Mapping[str, Field]:
     """By the name that stands in JSON."""
     return {
-        field.encode_name: Field(field.name, plain(field.type), field.required, field.default, rule_of(field.type))
+        field.encode_name: Field(
+            field.name, plain(field.type), field.required, field.default, rule_of(field.type), fits_of(field.type)
+        )
         for field in msgspec.structs.fields(kind)
     }
 
@@ -66,7 +69,7 @@ def convert(values: Mapping[str, Any], kind: type[S], strict: bool, bad: Mapping
         except msgspec.ValidationError:
             wrong.setdefault(name, f"must be {field.rule}")
         else:
-            if not is_fit(field.type, good[field.name]):
+            if not field.fits(good[field.name]):
                 wrong.setdefault(name, f"must be {field.rule}")
     wrong |= {name[:100]: "unknown field" for name in values if name not in known}
     if wrong:

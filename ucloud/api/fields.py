@@ -101,13 +101,17 @@ def metas(type: Any) -> list[Meta]:
     return [meta for meta in getattr(plain(type), "__metadata__", ()) if isinstance(meta, Meta)]
 
 
-def is_fit(type: Any, value: Any) -> bool:
+def fits_of(type: Any) -> Callable[[Any], bool]:
     """What the type's own limits don't say. To Python, a pattern's $ is also before a line feed at the end."""
-    if isinstance(value, list):
-        return all(is_fit(str, item) for item in value)
-    if isinstance(value, str) and value.endswith("\n"):
-        return False
-    return all(fits(value) for meta in metas(type) if meta.extra and (fits := meta.extra["fits"]))
+    checks = [meta.extra["fits"] for meta in metas(type) if meta.extra and meta.extra["fits"]]
+
+    def fits(value: Any) -> bool:
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and text.endswith("\n") for text in texts):
+            return False
+        return all(check(value) for check in checks)
+
+    return fits
 
 
 def rule_of(type: Any) -> str:

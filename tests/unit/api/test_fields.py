@@ -7,7 +7,7 @@ import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ucloud.api.body import convert, given
-from ucloud.api.fields import Cpus, HostWish, LabelFilter, Labels, Name, Path, Reference, Sha256, Spread, is_fit, rule_of
+from ucloud.api.fields import Cpus, HostWish, LabelFilter, Labels, Name, Path, Reference, Sha256, Spread, fits_of, rule_of
 from ucloud.base.errors import Invalid
 
 
@@ -54,7 +54,7 @@ def test_what_was_left_out_is_not_given() -> None:
 def test_types(kind: Any, good: list[Any], bad: list[Any]) -> None:
     def fits(value: Any) -> bool:
         try:
-            return is_fit(kind, msgspec.convert(value, kind))
+            return fits_of(kind)(msgspec.convert(value, kind))
         except msgspec.ValidationError:
             return False
 
