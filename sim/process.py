@@ -86,6 +86,7 @@ class LoopThread:
     def schedule(self, pause_s: float) -> None:
         self._turn += 1
         turn = self._turn
+        pause_s = max(pause_s, 0.001)  # less may be nothing, added to a float: then time stands still
         self._world.after(pause_s, lambda: self._step() if turn == self._turn else None)
 
     def _step(self) -> None:

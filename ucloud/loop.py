@@ -130,7 +130,7 @@ class Decider:
             lock = (held,)
         now_s = self._clock.monotonic_s()
         if now_s < self._due_s:
-            return min(pause_s, max(0.01, self._due_s - now_s))
+            return min(pause_s, self._due_s - now_s)
         if not self._may_decide():
             return min(pause_s, 1.0)
         self._due_s = float("-inf")  # until all of it is committed
