@@ -34,7 +34,7 @@ class ApiNode(Node):
 
     def build(self) -> Process:
         process = Process(self.world, f"{self.name}.{self.incarnation}", self.kill)
-        store = Connection(process, self.etcd, self.link, self.invariants, "api", self.off.api_keeps, self.off.api_hides)
+        store = Connection(process, self.etcd, self.link, self.invariants, "api", self.off.api_keeps, self.off.api_sees)
         view = SharedView(store, self.clock)
         pool = cast(Pool, ImagePool(process, self.images))
         self._app = application(self.name)

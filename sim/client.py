@@ -22,8 +22,12 @@ TWICE = 0.1  # of the impatient
 LATENCIES_S = (0.001, 0.01, 0.1, 2.0)
 PURGES = 0.05  # so that hosts fill up again and again
 MEMORY_MIB = (128, 256, 384, 512)
+SECOND_LOOKS = 0.3
 REGRETS, REGRETS_S = 0.3, (0.02, 0.1, 0.5, 2.0)  # creates that are undone soon
-VERBS = ("stop", "stop", "start", "start", "start", "reboot", "reset")
+VERBS = ("stop", "stop", "start", "start", "start", "reboot", "reset", "resize")
+REFITS, REFITS_S = 0.8, (0.01, 0.3, 2.0)  # commands, of those who keep their VMs, that stop one, resize and start it
+REFIT = ("stop", "resize", "resize", "resize", "start")  # who tries what fits tries more than once
+TOO_LARGE, SMALLER_DISK = 0.03, 0.03
 GROUPS = ("", "", "", "web", "db@rack")
 DATA = b"\0" * 510 + b"\x55\xaa"  # what a PC can boot
 BROKEN = b"no disk" * 100
@@ -53,15 +57,18 @@ class Client:
         self.vms: list[str] = []
         self.images: list[str] = []
         self.actions: dict[str, str] = {}  # VM → the last action that was promised
+        self.resizes: dict[str, str] = {}  # VM → the last resize that was promised
         self.pending: dict[int, Request] = {}
         self._world, self._apis, self._invariants = world, apis, invariants
-        self._hosts, self._max_vms = hosts, max_vms
+        self._hosts = hosts
         self._sent = self._creating = 0
+        self._keep = world.chance.random() < 0.5  # people have fewer VMs, keep them and change them, in this history
+        self._max_vms = max_vms // 2 if self._keep else max_vms
 
     def act(self) -> None:
         chance = self._world.chance
         kind = chance.random()
-        if kind < PURGES:
+        if kind < PURGES and not self._keep:
             for id in [id for id in self.vms if chance.random() < 0.7]:
                 self._delete("vm", id)
         elif kind < 0.15:
@@ -69,10 +76,11 @@ class Client:
         elif len(self.vms) + self._creating < self._max_vms and kind < 0.55:
             for _ in range(chance.choice((1, 1, 4))):
                 self._create()
-        elif self.vms and kind < 0.68:
+        elif self.vms and (0.64 if self._keep else 0.0) < kind < 0.68:
             self._delete("vm", chance.choice(self.vms))
         elif self.vms and kind < 0.95:
-            self._command(chance.choice(self.vms))
+            act = self._refit if self._keep and chance.random() < REFITS else self._command
+            act(chance.choice(self.vms))
         elif self.vms:
             self._look(chance.choice(self.vms))
         if self.vms and chance.random() < 0.05:
@@ -131,6 +139,8 @@ class Client:
 
     def _judge(self, request: Request, answer: Answer, existed: bool, was_done: bool, free: tuple[bool, int]) -> None:
         """What is answered must be true, also where the answer gets lost. existed, was_done, free: when it arrived."""
+        if answer.status < 300 and "action" in answer.body:
+            self._invariants.records.sizes.answered(answer.body["action"])
         if request.method == "POST":
             is_own = free == (True, self._free(request)[1])
             promises = self._invariants.promises
@@ -180,6 +190,17 @@ class Client:
             self.actions[id] = answer.body["action"]["id"]
             if self._world.happens(REGRETS):
                 self._world.after(self._world.chance.choice(REGRETS_S), partial(self._delete, "vm", id))
+            if self._world.happens(SECOND_LOOKS):
+                self._world.after(
+                    self._world.chance.choice(REGRETS_S), partial(self.send, "GET", f"/v1/vms/{id}", then=self._fit)
+                )
+
+    def _fit(self, answer: Answer) -> None:
+        """Who has to wait for a host asks for less, or for more as it makes no difference."""
+        if answer.status < 300 and answer.body["vm"]["phase"] == "pending" and self._world.faulty:
+            id = answer.body["vm"]["id"]
+            self._act(id, "resize", self._size(id))
+            self._world.after(self._world.chance.choice(REGRETS_S), partial(self.send, "GET", f"/v1/vms/{id}", then=self._fit))
 
     def _delete(self, noun: str, id: str) -> None:
         def forget(answer: Answer) -> None:
@@ -193,16 +214,47 @@ class Client:
     def _command(self, id: str) -> None:
         chance = self._world.chance
         verb = chance.choice(VERBS)
+        if verb == "resize":
+            self._act(id, verb, self._size(id))
+        else:
+            self._act(id, verb, {"force": True} if verb == "stop" and chance.random() < 0.3 else None)
 
+    def _act(self, id: str, verb: str, body: Any = None, then: Callable[[Answer], None] = lambda _: None) -> None:
         def remember(answer: Answer) -> None:
             if answer.status < 300:
                 self.actions[id] = answer.body["action"]["id"]
+                if verb == "resize":
+                    self.resizes[id] = self.actions[id]
+            then(answer)
 
-        body = {"force": True} if verb == "stop" and chance.random() < 0.3 else None
         self.send("POST", f"/v1/vms/{id}/actions/{verb}", body, then=remember)
 
+    def _refit(self, id: str, verbs: Sequence[str] = REFIT) -> None:
+        """One after the other; as long as it has not stopped, again."""
+        verb, *rest = verbs
+
+        def go_on(answer: Answer) -> None:
+            left = verbs if verb == "resize" and answer.status == 409 and id in self.vms else rest
+            if left and self._world.faulty:
+                self._world.after(self._world.chance.choice(REFITS_S), partial(self._refit, id, left))
+
+        body = {"stop": {"force": self._world.chance.random() < 0.9}, "resize": self._size(id)}.get(verb)
+        self._act(id, verb, body, go_on)
+
+    def _size(self, id: str) -> dict[str, int]:
+        """Rarely one that cannot be."""
+        chance, vm = self._world.chance, self._invariants.records.vms.get(id)
+        has_mib = vm.disk_mib if vm else DISK_MIB
+        size = {
+            "cpus": chance.choice((1, 2, 2, 4)),
+            "memory_mib": 1 << 20 if chance.random() < TOO_LARGE else chance.choice((128, 384, 512, 768)),
+            "disk_mib": has_mib - 1 if chance.random() < SMALLER_DISK else has_mib + chance.choice((0, 5)),
+        }
+        return {field: size[field] for field in chance.sample(sorted(size), chance.choice((1, 2, 3)))}
+
     def _look(self, id: str) -> None:
-        self.send("GET", f"/v1/vms/{id}")
+        resize = self.resizes.get(id)
+        self.send("GET", f"/v1/actions/{resize}" if resize and self._world.chance.random() < 0.7 else f"/v1/vms/{id}")
 
     def _act_on_images(self) -> None:
         chance = self._world.chance

@@ -110,18 +110,30 @@ def wrong_answers(cloud: "Cloud") -> Iterator[str]:
 def wrong_phase(cloud: "Cloud", api: "ApiNode", shown: Mapping[str, Any]) -> Iterator[str]:
     id = shown["id"]
     runs = any(id in host.machine.guests() for host in cloud.hosts)
-    expected = "running" if runs else "pending" if shown["power"] == "on" and not shown["host"] else "stopped"
+    placement = record(cloud, Placement, Placement.at(id))
+    waits = placement is not None and placement.waits_for != ""
+    expected = "running" if runs else "stopped"
+    if shown["power"] == "on" and not shown["host"]:
+        expected = "pending"
+    elif shown["power"] == "on" and waits:
+        expected = "starting"
     if shown["phase"] != expected:
         yield f"{api.name} says that {id} is {shown['phase']}; it is {expected}"
     action = cloud.client.actions.get(id)
     if action and shown["host"]:
         answer = api.answer("GET", f"/v1/actions/{action}")
-        if answer is None or answer.status != 200 or answer.body["action"]["state"] == "running":
+        ends = not waits or action.endswith(".stop")
+        if answer is None or answer.status != 200 or (ends and answer.body["action"]["state"] == "running"):
             yield f"{api.name} says of the last action on {id}: {answer and answer.body}"
 
 
 def not_on_host(cloud: "Cloud", vm: Vm, revision: int, placement: Placement) -> Iterator[str]:
     status = record(cloud, Status, Status.at(placement.host, "vm", vm.id))
+    if lacks_room(cloud, vm, placement):
+        yield from not_waiting(cloud, vm, status, placement)
+        return
+    if placement.waits_for:
+        yield f"{vm.id} has what it wants, and still waits: {placement.waits_for}"
     guests = [(host.name, guest) for host in cloud.hosts for id, guest in host.machine.guests().items() if id == vm.id]
     if status is None or status.revisions.get("vm") != revision:
         yield f"{vm.id}: {placement.host} has not answered to its newest wish"
@@ -139,6 +151,26 @@ def not_on_host(cloud: "Cloud", vm: Vm, revision: int, placement: Placement) -> 
     expected = ("stopped",) if vm.power == "off" else ("running", "off")
     if status.phase not in expected:
         yield f"{vm.id} is {vm.power}, but its status says {status.phase}"
+
+
+def lacks_room(cloud: "Cloud", vm: Vm, placement: Placement) -> bool:
+    """It was resized, and its host has no room for what it shall have more."""
+    told, (cpus, memory_mib) = (
+        cloud.invariants.records.told(placement.host, vm.id),
+        cloud.invariants.records.left(placement.host),
+    )
+    has_cpus = next(host.cpus for host in cloud.hosts if host.name == placement.host)
+    if told is None:
+        return False
+    lacks_cpus = vm.cpus > told.cpus and (vm.cpus > has_cpus or vm.cpus - told.cpus > cpus)
+    return lacks_cpus or vm.memory_mib - told.memory_mib > max(0, memory_mib)
+
+
+def not_waiting(cloud: "Cloud", vm: Vm, status: Status | None, placement: Placement) -> Iterator[str]:
+    if not placement.waits_for:
+        yield f"{vm.id} does not say that {placement.host} has no room for it"
+    if status is None or status.phase != "stopped" or any(vm.id in host.machine.guests() for host in cloud.hosts):
+        yield f"{vm.id} waits for room, and its status says {status and status.phase}"
 
 
 def record(cloud: "Cloud", kind: type[R], key: str) -> R | None:

@@ -29,7 +29,7 @@ class Machine:
 
     def start(self, spec: GuestSpec) -> None:
         self.world.say(self.host, f"starts {spec.vm} epoch {spec.epoch} boot {spec.boots}")
-        self.invariants.starting(self.host, spec)
+        self.invariants.starting(self.host, spec, self.pool.size_mib(spec.vm, "root"))
         self.hypervisor.start(spec)
 
     def kill(self, vm: str) -> None:

@@ -15,6 +15,8 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
     9  names are unique; what is deleted stays deleted, and was asked to be; boots only rise (sim.records)
     10 a request is carried out once, whatever becomes of its answers, and no answer denies it (sim.promises)
     11 nobody touches a record that it cannot read
+    12 no guest has more than its manifest says; one that starts has a size that its VM was wanted to have when people were told
+       that a resize is done, or later (sim.sizes)
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,6 +26,7 @@ import msgspec
 from sim.promises import Promises
 from sim.records import CPU_OVERCOMMIT as CPU_OVERCOMMIT
 from sim.records import Records
+from sim.sizes import Wanted
 from sim.world import Violation, World
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Lock
@@ -88,6 +91,8 @@ class Invariants:
             self.records.delete(key)
         for key, value in puts.items():
             self.records.put(key, value)
+        for vm in {key.rsplit("/", 1)[-1] for key in puts if key.startswith("manifest/")} & set(self.guests):
+            self._fits(*self.guests[vm])
 
     def _only(self, who: str, does: str, keys: Iterable[str], allowed: tuple[str, ...]) -> None:
         for key in keys:
@@ -116,7 +121,7 @@ class Invariants:
             raise Violation(f"{host} makes {what} for {vm} without having said `starting`")
         return msgspec.json.decode(value, type=Status)
 
-    def starting(self, host: str, spec: GuestSpec) -> None:
+    def starting(self, host: str, spec: GuestSpec, disk_mib: int) -> None:
         status = self.making(host, spec.vm, "a guest")
         # A phase other than `starting` may stand there: a commit that was given up and happened late.
         if (status.epoch, status.boots) != (spec.epoch, spec.boots) or status.phase == "off":
@@ -128,10 +133,18 @@ class Invariants:
         end = self.ends.get((spec.vm, spec.epoch, spec.boots))
         if end and end not in MAY_START_AGAIN:
             raise Violation(f"{spec.vm} boot {spec.boots} is started again after this end: {end}")
+        self._fits(host, spec)
+        self.records.sizes.starting(spec.vm, Wanted(spec.cpus, spec.memory_mib, disk_mib))
         self.guests[spec.vm] = (host, spec)
         used_mib = sum(other.memory_mib for where, other in self.guests.values() if where == host)
         if used_mib > self._capacity[host][1]:
             raise Violation(f"{host} runs guests with {used_mib} MiB; it has {self._capacity[host][1]}")
+
+    def _fits(self, host: str, spec: GuestSpec) -> None:
+        told = self.records.told(host, spec.vm)
+        if told is None or spec.cpus > told.cpus or spec.memory_mib > told.memory_mib:
+            has = f"{spec.cpus} cores and {spec.memory_mib} MiB"
+            raise Violation(f"{spec.vm} on {host} has {has}, more than its manifest says: {told}")
 
     def ended(self, host: str, vm: str, how: str) -> None:
         where, spec = self.guests.pop(vm, ("", None))

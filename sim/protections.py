@@ -4,10 +4,12 @@ Nothing in production code knows of this: what is weakened here is what a loop i
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from flask import has_request_context, request
 
 from ucloud.host.decide import World as Sight
 from ucloud.host.loop import HostLoop
@@ -16,6 +18,8 @@ from ucloud.model import keys
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Status
+from ucloud.store.contract import Item
+from ucloud.store.memory import MemoryStore
 from ucloud.store.view import View
 
 
@@ -23,15 +27,20 @@ def everything(_: Requirement) -> bool:
     return True
 
 
+def as_it_is(_: MemoryStore, item: Item) -> Item:
+    return item
+
+
 @dataclass(frozen=True)
 class Protections:
-    """What nodes are built from. keeps, host_keeps: which requirements schedulers and hosts send to the store. found_from:
-    a seed from which the weakness was found soon, when this was last measured: only to save time."""
+    """What nodes are built from. keeps, host_keeps, api_keeps: which requirements schedulers, hosts and APIs send to the
+    store. api_sees: how a record looks to an API that asks for it. found_from: a seed from which the weakness was found soon,
+    when this was last measured: only to save time."""
 
     keeps: Callable[[Requirement], bool] = everything
     host_keeps: Callable[[Requirement], bool] = everything
     api_keeps: Callable[[Requirement], bool] = everything
-    api_hides: str = "\n"
+    api_sees: Callable[[MemoryStore, Item], Item | None] = as_it_is
     host_loop: type[HostLoop] = HostLoop
     decider: type[Decider] = Decider
     rewrite: Callable[[list[Decision]], list[Decision]] = list
@@ -187,6 +196,25 @@ def no_neighbours(decisions: list[Decision]) -> list[Decision]:
     return kept
 
 
+def without(prefix: str) -> Callable[[MemoryStore, Item], Item | None]:
+    return lambda _, item: None if item.key.startswith(prefix) else item
+
+
+def at_rest(store: MemoryStore, item: Item) -> Item:
+    """Whoever asks for a resize finds that every host has said what it was told."""
+    if not (has_request_context() and request.path.endswith("/resize")):
+        return item
+    kind, host, *vm = item.key.split("/")
+    manifest = store.get(Manifest.at(host, vm[-1])) if kind == "status" and vm[0] == "vm" else None
+    if manifest is None:
+        return item
+    with suppress(msgspec.DecodeError, KeyError, TypeError):  # a hand may have been there
+        status, told = msgspec.json.decode(item.value), msgspec.json.decode(manifest.value)
+        stopped = {**status, "phase": "stopped", "from": told["from"]}
+        return msgspec.structs.replace(item, value=msgspec.json.encode(stopped))
+    return item
+
+
 PROTECTIONS: dict[str, Protections] = {
     "requirements": Protections(keeps=only_lock),
     "leader-lock": Protections(keeps=no_lock),
@@ -205,8 +233,9 @@ PROTECTIONS: dict[str, Protections] = {
     "view-age": Protections(view=NoAge),
     "bad-left-alone": Protections(view=NothingIsBad),
     "unchanged-vm": Protections(api_keeps=no_old_vm),
-    "unique-names": Protections(api_keeps=no_unique_name, api_hides="unique/vm/"),
-    "idempotency": Protections(api_keeps=no_idempotency, api_hides="idempotency/"),
+    "unique-names": Protections(api_keeps=no_unique_name, api_sees=without("unique/vm/")),
+    "idempotency": Protections(api_keeps=no_idempotency, api_sees=without("idempotency/")),
     "unchanged-image": Protections(api_keeps=no_unchanged_image),
+    "stopped-before-resize": Protections(api_sees=at_rest, found_from=60),
     "unused-image": Protections(api_keeps=no_unused_image),
 }

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from sim.sizes import Sizes
 from sim.world import Violation
 from ucloud.model.host import Alive, Host
 from ucloud.model.image import Image
@@ -24,6 +25,7 @@ class Records:
         self.hosts: dict[str, Host] = {}
         self.created: set[str] = set()  # every VM that ever was there
         self.unwanted: set[str] = set()  # VMs and images that somebody asked to delete
+        self.sizes = Sizes()
         self.spoiled: dict[str, bytes] = {}
         self.once_spoiled: set[str] = set()
         self._placements: dict[str, Placement] = {}
@@ -78,6 +80,9 @@ class Records:
         told = self._manifests[host].values()
         return cpus * CPU_OVERCOMMIT - sum(m.cpus for m in told), memory_mib - sum(m.memory_mib for m in told)
 
+    def told(self, host: str, vm: str) -> Manifest | None:
+        return self._manifests[host].get(vm)
+
     def is_new(self, placement: Placement) -> bool:
         """Whether it gives its VM a host."""
         before = self._placements.get(placement.vm)
@@ -116,6 +121,8 @@ class Records:
         if vm.deleted_at and vm.id not in self.unwanted:
             raise Violation(f"{vm.id} is deleted though nobody asked for it")
         self.vms[vm.id] = vm
+        if item := self._store.get(vm.key):
+            self.sizes.put(vm, item.mod_revision)
 
     def _create(self, vm: Vm) -> None:
         image = self.images.get(vm.image)
@@ -143,9 +150,9 @@ class Records:
         self.images[image.id] = image
 
     def _put_placement(self, placement: Placement) -> None:
-        before, vm, host = self._placements.get(placement.vm), self.vms.get(placement.vm), placement.host
+        is_new, vm, host = self.is_new(placement), self.vms.get(placement.vm), placement.host
         self._placements[placement.vm] = placement
-        if not host or vm is None or (before and before.host == host):
+        if vm is None or not is_new:
             return
         where = self.hosts[host]
         if not where.enabled or not self._store.get(Alive.at(host)):

@@ -125,6 +125,11 @@ class Director:
         body = {"force": True} if force else {}
         self.api.ask("POST", f"vms/{self.stage.id_of(name)}/actions/{verb.removesuffix('s')}", json=body)
 
+    @sentence(r"a user resizes (\w+) to (?:(\d+) cores?)?(?: and )?(?:(\d+) MiB)?(?:, with a disk of (\d+) MiB)?")
+    def resize(self, name: str, *size: str | None) -> None:
+        wanted = {field: int(n) for field, n in zip(("cpus", "memory_mib", "disk_mib"), size, strict=True) if n}
+        self.api.ask("POST", f"vms/{self.stage.id_of(name)}/actions/resize", json=wanted)
+
     @sentence(r"a user deletes (?!the image)(.+)")
     def delete(self, vms: str) -> None:
         for name in listed(vms):

@@ -16,6 +16,7 @@ from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.store.contract import Item, Listing, StoreMember
+from ucloud.store.memory import MemoryStore
 
 REFUSED = 0.02
 COMMIT_REFUSED, COMMIT_LOST, COMMIT_LATE = 0.02, 0.03, 0.05
@@ -23,16 +24,17 @@ OUTLIVES = 0.5  # of the requests whose sender dies
 LATE_S = (0.2, 1.0, 4.0, 12.0)
 CLOCK_TOLERANCE = 1.05  # clocks drift
 TELLING = (
-    *("name", "host", "epoch", "boots", "want", "phase", "power", "deleted_at", "error", "owner", "memory_mib", "spread"),
-    *("image", "enabled", "stray_vms", "about", "reason"),
+    *("name", "host", "epoch", "boots", "want", "phase", "power", "deleted_at", "error", "owner", "cpus", "memory_mib"),
+    *("spread", "waits_for", "image", "enabled", "stray_vms", "about", "reason"),
 )
 
 Keep = Callable[[Requirement], bool]
+Sees = Callable[[MemoryStore, Item], Item | None]
 
 
 class Connection:
-    """A `ucloud.store.contract.Store`. loop: whose it is. keep: which requirements are sent; hide: keys that look absent (see
-    sim.protections). thread: the one that watches wake."""
+    """A `ucloud.store.contract.Store`. loop: whose it is. keep: which requirements are sent; sees: how a single item looks
+    (see sim.protections). thread: the one that watches wake."""
 
     def __init__(
         self,
@@ -42,12 +44,12 @@ class Connection:
         invariants: Invariants,
         loop: str,
         keep: Keep = lambda _: True,
-        hide: str = "\n",
+        sees: Sees = lambda _, item: item,
     ) -> None:
         self.loop = loop
         self.thread: LoopThread | None = None
         self._process, self._world, self._etcd, self._link = process, process.world, etcd, link
-        self._invariants, self._keep, self._hide = invariants, keep, hide
+        self._invariants, self._keep, self._sees = invariants, keep, sees
         self._written: dict[str, int] = {}
         self._heard_s = float("-inf")
 
@@ -62,7 +64,7 @@ class Connection:
         self._ask("get", key)
         item = self._etcd.store.get(key)
         self._answer("get")
-        return None if key.startswith(self._hide) else item
+        return self._sees(self._etcd.store, item) if item else None
 
     def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> LaggingWatch:
         for prefix in after:

@@ -23,6 +23,7 @@ routes = Blueprint("action", __name__)
 
 PAUSE_S = 0.1
 VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "resize", "delete"}, "image": {"upload", "clone", "delete"}}
+DONE_WITHOUT_HOST = ("stop", "resize")
 
 R = TypeVar("R", bound=Record)
 ActionState = Literal["running", "success", "error"]
@@ -93,7 +94,7 @@ def of_vm(outcome: Outcome, sight: phase.Sight) -> Progress:
     what = f"{seen.phase}: waiting for {seen.waiting.what}" if seen.waiting else seen.phase
     if vm.deleted_at and outcome.verb != "delete":
         return Progress("error", what, "the VM was deleted meanwhile", started, vm.deleted_at)
-    if not sight.placed and (outcome.verb == "resize" or (outcome.verb == "stop" and seen.phase == "stopped")):
+    if not sight.placed and outcome.verb in DONE_WITHOUT_HOST and (outcome.verb == "resize" or seen.phase == "stopped"):
         return Progress("success", what, None, started)  # nothing runs, and what is placed from now on is placed as wanted now
     superseded = sight.vm.revision > outcome.revision and seen.phase in ("running", "stopped")
     if outcome.verb != "delete" and _is_heeded(outcome, sight) and (superseded or _fits(outcome.verb, sight, seen.phase)):

@@ -40,7 +40,7 @@ from ucloud.model.host import Host
 from ucloud.model.image import Image
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
-from ucloud.model.vm import Power, Vm
+from ucloud.model.vm import Placement, Power, Vm
 
 routes = Blueprint("vm", __name__)
 
@@ -247,10 +247,14 @@ def living(vm: Fact[Vm]) -> Fact[Vm]:
 
 
 def accepted(outcome: Outcome) -> VmAccepted:
-    """vm: only its id where it is gone already. What others have made of it so far may be a little old."""
+    """vm: only its id where it is gone already. What others have made of it so far may be a little old; but whether it has a
+    host must be known of what is done at once only where it has none."""
     key = Vm.at(outcome.resource)
     vm = get(Vm, key)
-    source = ViewSource({key: vm})
+    known: dict[str, Fact[Any] | None] = {key: vm}
+    if outcome.verb in action.DONE_WITHOUT_HOST:
+        known[Placement.at(outcome.resource)] = get(Placement, Placement.at(outcome.resource))
+    source = ViewSource(known)
     return VmAccepted(show(vm, source) if vm else Gone(outcome.resource), action.show(outcome, source))
 
 

@@ -98,7 +98,7 @@ def follow(facts: Facts, hosts: Callable[[], Hosts], vm: Fact[Vm], placement: Fa
     more = Size(max(0, wanted.cpus - has.cpus), max(0, wanted.memory_mib - has.memory_mib))
     if any(more):
         if lack := hosts().lack(host, wanted.cpus, more):
-            return wait(vm, placement, lack, now_s)
+            return wait(vm, placement.record, lack, tuple(rests_on), now_s)
         rests_on += hosts().grow(host, more)
     reason = f"its host shall {SHALL[wanted.want]}" + (f", boot {wanted.boots}" if wanted.want == "running" else "")
     if manifest and size_of(wanted) != has:
@@ -109,14 +109,12 @@ def follow(facts: Facts, hosts: Callable[[], Hosts], vm: Fact[Vm], placement: Fa
     return [Decision(verb="tell", key=wanted.key, reason=reason, puts=puts, requires=tuple(rests_on))]
 
 
-def wait(vm: Fact[Vm], placement: Fact[Placement], lack: str, now_s: float) -> list[Decision]:
+def wait(vm: Fact[Vm], before: Placement, lack: str, rests_on: tuple[Requirement, ...], now_s: float) -> list[Decision]:
     """It keeps the manifest that it has, and the placement says why."""
-    before = placement.record
     if before.waits_for == lack:
         return []
     waits = msgspec.structs.replace(before, waits_for=lack, waits_since=before.waits_since or timestamp(now_s))
-    requires = (unchanged(vm), unchanged(placement))
-    return [Decision(verb="wait", key=vm.key, reason=lack, puts=(waits,), requires=requires)]
+    return [Decision(verb="wait", key=vm.key, reason=lack, puts=(waits,), requires=rests_on)]
 
 
 def size_of(manifest: Manifest) -> Size:

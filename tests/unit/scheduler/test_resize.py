@@ -73,6 +73,8 @@ def test_growth_that_does_not_fit_waits_and_says_for_what(larger: dict[str, int]
     world.put(vm(power="off", **larger))
     found = decision(world)
     assert (found.verb, found.key, found.reason) == ("wait", "vm/vm-a", lack)
+    facts = {requirement.key for requirement in found.requires if isinstance(requirement, Unchanged)}
+    assert facts == {TOLD, "vm/vm-a", "placement/vm-a"}, "it is no longer so once the host was told"
     world.commit([found])
     assert decide(world.facts(), NOW_S) == [], "it is said once"
     assert told(world) == (1, 512, 2048)
