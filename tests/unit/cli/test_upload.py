@@ -257,3 +257,11 @@ def test_a_line_every_tenth_in_a_pipe() -> None:
     assert said[1].startswith("disk: uploading: 10 % of 1000.0M, ")
     assert said[1].endswith(" s left")
     assert said[-1] == "disk: uploading: 100 % of 1000.0M"
+
+
+def test_what_is_over_at_once_is_one_line_in_a_pipe() -> None:
+    said: list[str] = []
+    tell = transfer.lines("disk", said.append, lambda: 0.5)
+    for done in range(0, 101, 5):
+        tell("checksum", done << 20, 100 << 20)
+    assert said == ["disk: computing the checksum: 0 % of 100.0M"]
