@@ -38,14 +38,14 @@ from ucloud.store.memory import MemoryStore
 
 PUTS = {
     "scheduler": ("placement/", "manifest/", "event/scheduler/", "lock/scheduler"),
-    "image": ("imagestate/", "lock/image"),
-    "idempotency": ("lock/idempotency",),
+    "image": ("imagestate/", "event/image/", "lock/image"),
+    "idempotency": ("event/idempotency/", "lock/idempotency"),
     "api": ("vm/", "unique/", "use/image/", "host/", "image/", "idempotency/"),
 }
 DELETES = {
     "scheduler": ("placement/", "manifest/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
-    "image": ("image/", "imagestate/", "unique/image/", "use/image/"),
-    "idempotency": ("idempotency/",),
+    "image": ("image/", "imagestate/", "unique/image/", "use/image/", "event/image/"),
+    "idempotency": ("idempotency/", "event/idempotency/"),
     "api": ("unique/vm/",),  # of a VM that gets another name
 }
 NOT_LED = ("lock/", "event/")
@@ -65,14 +65,15 @@ class Invariants:
 
     def reading(self, who: str, key: str) -> None:
         if who in self._capacity:
-            self._only(who, "reads", [key], (keys.manifests(who), keys.statuses(who), f"alive/{who}", keys.fence(who)))
+            own = (keys.manifests(who), keys.statuses(who), f"alive/{who}", keys.fence(who), f"event/{who}/")
+            self._only(who, "reads", [key], own)
 
     def committed(
         self, who: str, loop: str, puts: Mapping[str, bytes], deletes: Iterable[str], requires: Iterable[Requirement]
     ) -> None:
         """By a loop of this process; `api` and `heartbeat` are loops too."""
         if who in self._capacity:
-            own = (keys.statuses(who), f"alive/{who}")
+            own = (keys.statuses(who), f"alive/{who}", f"event/{who}/")
             compared = [r.key if isinstance(r, Unchanged) else r.prefix for r in requires]
             self._only(who, "writes", [*puts, *deletes], own)
             self._only(who, "compares", compared, (*own, keys.manifests(who), keys.fence(who)))

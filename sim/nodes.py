@@ -27,12 +27,13 @@ from ucloud.model.secret import Secret
 from ucloud.scheduler.decide import decide as place
 from ucloud.scheduler.hosts import Policy
 from ucloud.scheduler.report import SchedulerReport
-from ucloud.store.journal import KEPT_OF_LOOP, Journal
+from ucloud.store.journal import Journal
 from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
 schedule = partial(place, policy=Policy(cpu_overcommit=CPU_OVERCOMMIT))
+KEPT_EVENTS = 5  # so few that old ones go again and again
 HOST_TTL_S, CONTROL_TTL_S, POWER_DOWN_S = 6.0, 4.0, 20.0
 CRASH_LOOP = 0.15
 RESTARTS_S = (0.1, 0.1, 1.0, 8.0)  # a supervisor may be quicker than the old lease is to run out, or slower
@@ -77,6 +78,14 @@ class Node:
             self.world.after(self.world.chance.choice(RESTARTS_S), self.start)
 
 
+    def journal(self, process: Process, loop: str, writer: str) -> Journal:
+        """It runs beside the loop whose events it writes, with a connection of its own."""
+        store = Connection(process, self.etcd, self.link, self.invariants, loop)
+        journal = Journal(store, writer, self.clock, KEPT_EVENTS, lambda: thread.wake())
+        thread = process.run(journal)
+        return journal
+
+
 class ControlNode(Node):
     """All loops of the production table, made as in `ucloud.daemon.control`."""
 
@@ -88,7 +97,7 @@ class ControlNode(Node):
     def _run(self, process: Process, name: str, prefixes: tuple[str, ...]) -> Leadership:
         store = Connection(process, self.etcd, self.link, self.invariants, name, self.off.keeps)
         view = self.off.view(store, (*prefixes, f"lock/{name}"), self.clock, lambda: thread.wake())
-        journal = Journal(store, name, self.clock, KEPT_OF_LOOP)
+        journal = self.journal(process, name, name)
         leadership = Leadership(store, name, process.name, CONTROL_TTL_S, self.clock, journal)
         thread = store.thread = process.run(self._loop(process, name, store, view, leadership, journal))
         return leadership
@@ -153,6 +162,7 @@ class HostNode(Node):
             inventory,
             Endpoint(host=self.name, url=f"http://{self.name}", token=self.token),
             POWER_DOWN_S,
+            self.journal(process, "host", self.name),
         )
         thread = store.thread = process.run(self.loop)
         process.workers.wake = thread.wake
