@@ -77,7 +77,6 @@ class Node:
             self.process = None
             self.world.after(self.world.chance.choice(RESTARTS_S), self.start)
 
-
     def journal(self, process: Process, loop: str, writer: str) -> Journal:
         """It runs beside the loop whose events it writes, with a connection of its own."""
         store = Connection(process, self.etcd, self.link, self.invariants, loop)
