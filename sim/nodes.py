@@ -80,7 +80,7 @@ class Node:
     def journal(self, process: Process, loop: str, writer: str) -> Journal:
         """It runs beside the loop whose events it writes, with a connection of its own."""
         store = Connection(process, self.etcd, self.link, self.invariants, loop)
-        journal = Journal(store, writer, self.clock, KEPT_EVENTS, lambda: thread.wake())
+        journal = Journal(store, writer, self.clock, KEPT_EVENTS, lambda: thread.wake(), self.world.chance.getrandbits)
         thread = process.run(journal)
         return journal
 

@@ -183,13 +183,8 @@ class Connection:
 
 
 def describe(puts: Mapping[str, bytes], deletes: Sequence[str], requires: Sequence[Requirement]) -> str:
-    writes = [f"{shorten(key)} = {brief(value)}" for key, value in puts.items()] + [f"delete {key}" for key in deletes]
+    writes = [f"{key} = {brief(value)}" for key, value in puts.items()] + [f"delete {key}" for key in deletes]
     return "; ".join(writes) + " if " + ", ".join(map(requirement_text, requires))
-
-
-def shorten(key: str) -> str:
-    """The ids of events are random, the trace is not."""
-    return key[: key.rindex("/")] if key.startswith("event/") else key
 
 
 def brief(value: bytes) -> str:

@@ -31,17 +31,25 @@ COUNTER_BITS = 40
 
 class Journal:
     """`say` is called by one thread, `step` by another. kept: how many events of this writer stay in the store, and how
-    many wait to be written at most. wake: makes `step` be called soon."""
+    many wait to be written at most. wake: makes `step` be called soon. random_bits: handed in by the simulator."""
 
     name = "journal"
 
-    def __init__(self, store: Store, writer: str, clock: Clock, kept: int, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        writer: str,
+        clock: Clock,
+        kept: int,
+        wake: Callable[[], None] = lambda: None,
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
         self._store, self._writer, self._clock, self._kept, self._wake = store, writer, clock, kept, wake
         self._lock = threading.Lock()  # of what follows
         self._waiting: deque[Event] = deque(maxlen=kept)
         self._due_s = 0.0  # when to write what waits
         self._last_s = 0.0  # the time of the newest event: its own clock may be set back
-        self._chance = secrets.randbits(80 - COUNTER_BITS) << COUNTER_BITS
+        self._chance = random_bits(80 - COUNTER_BITS) << COUNTER_BITS
         self._numbers = itertools.count()
         self._written: deque[str] | None = None  # keys, oldest first; None: to be read
         self._unread = 0  # written since they were read: another process may write for the same writer now and then
