@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.unit.api.cloud import Cloud
 from ucloud.model.image import Image, ImageState
 from ucloud.model.record import Record, decode
-from ucloud.model.vm import Placement, Status, Vm
+from ucloud.model.vm import Status, Vm
 
 WAIT_S = 5.0
 
@@ -52,10 +52,9 @@ class Hands:
         if vm.deleted_at:
             self.cloud.forget(vm.id)
             return
-        if not self._read(Placement, Placement.at(vm.id)):
-            self.cloud.place(vm.id, self.host)
         status = self._read(Status, Status.at(self.host, "vm", vm.id))
         if not isinstance(status, Status) or status.revisions["vm"] < revision:
+            self.cloud.place(vm.id, self.host)
             self.cloud.say(vm.id, self.host, "running" if vm.power == "on" else "stopped")
 
     def _act_on_image(self, image: Image) -> None:

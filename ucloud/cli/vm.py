@@ -193,6 +193,32 @@ def reset(context: click.Context, vm: str, no_wait: bool, timeout_s: float, outp
     _finish(client, vm, client.reset_vm(vm), no_wait, timeout_s, output)
 
 
+@vm.command()
+@click.argument("vm", type=Reference("vm"))
+@click.option("--cpus", type=int, help="Number of cores.")
+@click.option("--memory", type=Size(), help="Memory, with its unit: K, M, G, T.")
+@click.option("--disk", type=Size(), help="Size of the disk, with its unit; it can only grow.")
+@wait_options
+@output_option
+@click.pass_context
+def resize(context: click.Context, /, vm: str, no_wait: bool, timeout_s: float, output: str, **size: int | None) -> None:
+    """Change the cores, memory or disk of a VM that is stopped. What is not named stays.
+
+    If its host has no room for that now, it waits until there is some; and so does its next start.
+
+    \b
+    Example:
+      ucloud vm stop web
+      ucloud vm resize web --cpus 2 --memory 1G --disk 20G
+      ucloud vm start web
+    """
+    if all(value is None for value in size.values()):
+        raise click.UsageError("say what to change: --cpus, --memory or --disk")
+    client = connect(context)
+    action = client.resize_vm(vm, size["cpus"], size["memory"], size["disk"])
+    _finish(client, vm, action, no_wait, timeout_s, output)
+
+
 @vm.command("set")
 @click.argument("vm", type=Reference("vm"))
 @click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1, type=Setting(SETTINGS))

@@ -69,6 +69,11 @@ class Vms(Calls):
         """The power is cut, and comes back."""
         return self._act(vm, "reset")
 
+    def resize_vm(self, vm: str, cpus: int | None = None, memory_mib: int | None = None, disk_mib: int | None = None) -> Json:
+        """The action, which ends when its host has room for it and has confirmed it. What is not given stays; a disk only
+        grows. Raises Conflict unless it is stopped or waits for a host, NoCapacity if no host could ever hold it."""
+        return self._act(vm, "resize", given({"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib}))
+
     def vm_log(self, vm: str) -> tuple[bytes, bool]:
         """What the guest wrote to its serial line, and whether older parts of it are gone."""
         response = self._transport.request("GET", f"{path_of('vm', vm)}/log", patience_s=LOG_PATIENCE_S)

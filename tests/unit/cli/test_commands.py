@@ -21,6 +21,7 @@ OPTIONS = {
     "vm stop": {"--force"} | WAIT | OUTPUT,
     "vm reboot": WAIT | OUTPUT,
     "vm reset": WAIT | OUTPUT,
+    "vm resize": {"--cpus", "--memory", "--disk"} | WAIT | OUTPUT,
     "vm delete": WAIT | OUTPUT,
     "vm log": {"-f", "--follow"},
     "vm console": {"--read-only", "--take", "--leave-after"},
