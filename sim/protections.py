@@ -237,5 +237,5 @@ PROTECTIONS: dict[str, Protections] = {
     "idempotency": Protections(api_keeps=no_idempotency, api_sees=without("idempotency/")),
     "unchanged-image": Protections(api_keeps=no_unchanged_image),
     "stopped-before-resize": Protections(api_sees=at_rest, found_from=60),
-    "unused-image": Protections(api_keeps=no_unused_image),
+    "unused-image": Protections(api_keeps=no_unused_image, found_from=320),
 }
