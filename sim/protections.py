@@ -215,6 +215,10 @@ def at_rest(store: MemoryStore, item: Item) -> Item:
     return item
 
 
+def no_placement(requirement: Requirement) -> bool:
+    return not about(requirement, "placement/")
+
+
 PROTECTIONS: dict[str, Protections] = {
     "requirements": Protections(keeps=only_lock),
     "leader-lock": Protections(keeps=no_lock),
@@ -236,6 +240,7 @@ PROTECTIONS: dict[str, Protections] = {
     "unique-names": Protections(api_keeps=no_unique_name, api_sees=without("unique/vm/")),
     "idempotency": Protections(api_keeps=no_idempotency, api_sees=without("idempotency/")),
     "unchanged-image": Protections(api_keeps=no_unchanged_image),
+    "unchanged-placement": Protections(api_keeps=no_placement, found_from=140),
     "stopped-before-resize": Protections(api_sees=at_rest, found_from=60),
     "unused-image": Protections(api_keeps=no_unused_image, found_from=320),
 }

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -83,6 +84,25 @@ def test_tiny_from_create_to_delete(cloud: RunningCloud, api: Client, traces: Tr
     run(cloud, "vm", "delete", "a")
     assert traces.of(vm["id"]) == []
     assert "there is no vm 'a'" in run(cloud, "vm", "show", "a", returns=1)
+
+
+def test_a_resized_guest_sees_its_new_size(cloud: RunningCloud, api: Client, traces: Traces, tiny: str) -> None:
+    """tiny says what it has when it boots. Its disk is grown after a guest had it."""
+    run(cloud, "vm", "create", "g", "--image", tiny, "--memory", "128M", "--disk", "128M")
+
+    def boots() -> list[str]:
+        return [boot for boot in log_of(api, "g").split("ucloud tiny: up")[1:] if "ucloud tiny: ready" in boot]
+
+    wait_for(lambda: len(boots()) == 1, "the first boot")
+    assert "stop it first: ucloud vm stop g" in run(cloud, "vm", "resize", "g", "--cpus", "2", returns=1)
+    run(cloud, "vm", "stop", "g", "--force")
+    run(cloud, "vm", "resize", "g", "--cpus", "2", "--memory", "256M", "--disk", "3G")
+    run(cloud, "vm", "start", "g")
+    wait_for(lambda: len(boots()) == 2, "the second boot")
+    before, after = ([int(word) for word in re.findall(r"^(?:cpus|memory|disk vda) (\d+)", boot, re.M)] for boot in boots())
+    assert (before[0], before[2]) == (1, 128)
+    assert (after[0], after[2]) == (2, 3072)
+    assert before[1] < 128 < after[1] < 256, "the kernel takes some for itself"
 
 
 def test_a_guest_that_powers_itself_off_stays_off(cloud: RunningCloud, api: Client, traces: Traces, tiny: str) -> None:

@@ -67,6 +67,8 @@ def lost(seen: Everything, told: Sequence[Remembered]) -> Iterator[str]:
             yield f"{vm.name} ({vm.id}) is there although its delete was answered"
         if record and vm.deleted == "no" and vm.power and record.power != vm.power:
             yield f"{vm.name} is {record.power}, and {vm.power} was answered last"
+        if record and vm.deleted == "no" and vm.memory_mib and record.memory_mib != vm.memory_mib:
+            yield f"{vm.name} has {record.memory_mib} MiB, and {vm.memory_mib} were answered last"
 
 
 def twice(seen: Everything, told: Sequence[Remembered]) -> Iterator[str]:
@@ -119,6 +121,8 @@ def unlike(seen: Everything) -> Iterator[str]:
         for kind, found in (("manifests", manifests[vm.id]), ("statuses", statuses[vm.id])):
             if [record.host for record in found] != [host]:
                 yield f"{vm.name} is on {host}, and has {kind} on {[record.host for record in found]}"
+        if any(told.memory_mib != vm.memory_mib for told in manifests[vm.id]):
+            yield f"{vm.name} should have {vm.memory_mib} MiB, and {host} was told otherwise"
         if [status.phase for status in statuses[vm.id]] != [phase]:
             yield f"{vm.name} should be {phase} and is said to be {[status.phase for status in statuses[vm.id]]}"
         trace = seen.hosts[host].get(vm.id)

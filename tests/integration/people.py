@@ -11,6 +11,7 @@ from ucloud.base.errors import Conflict, Error, NotFound, Temporary
 from ucloud.client import Client, Json
 
 MAX_VMS = 8
+SIZES_MIB = (64, 128, 256)
 PATIENCES_S = (0.3, 2.0, 15.0)  # who gives up early does not learn what became of a request
 Answer = Literal["no", "yes", "unknown"]
 
@@ -18,17 +19,19 @@ Answer = Literal["no", "yes", "unknown"]
 @dataclass
 class Remembered:
     """A VM as its owner knows it. id: "" where the answer to its create was lost. deleted: whether it was asked for and
-    answered. power: what was asked for last, "" where that answer was lost. actions: the ids of all that was answered."""
+    answered. power: what was asked for last, "" where that answer was lost; memory_mib likewise, 0. actions: the ids of all
+    that was answered."""
 
     name: str
     id: str = ""
     deleted: Answer = "no"
     power: str = "on"
+    memory_mib: int = 0
     actions: list[str] = field(default_factory=list)
 
 
 class Person:
-    """Creates, starts, stops, boots again and deletes VMs named after itself, in a thread of its own, until `end`."""
+    """Creates, starts, stops, boots again, resizes and deletes VMs named after itself, in a thread of its own, until `end`."""
 
     def __init__(self, name: str, urls: Sequence[str], seed: str) -> None:
         self.name = name
@@ -63,6 +66,8 @@ class Person:
             self._create(client)
         elif self._chance.random() < 0.3:
             self._delete(client, self._chance.choice(mine))
+        elif (stopped := [vm for vm in mine if vm.power == "off"]) and self._chance.random() < 0.4:
+            self._resize(client, self._chance.choice(stopped))
         else:
             self._command(client, self._chance.choice(mine))
 
@@ -72,8 +77,8 @@ class Person:
         again = gone and self._chance.random() < 0.3
         vm = Remembered(self._chance.choice(gone) if again else f"{self.name}-{len(self.vms)}")
         try:
-            made, action = client.create_vm(vm.name, IMAGE, memory_mib=self._chance.choice((64, 128, 256)))
-            vm.id = made["id"]
+            made, action = client.create_vm(vm.name, IMAGE, memory_mib=self._chance.choice(SIZES_MIB))
+            vm.id, vm.memory_mib = made["id"], made["memory_mib"]
             vm.actions.append(action["id"])
         except Temporary:
             self.vms.append(vm)
@@ -90,6 +95,16 @@ class Person:
             vm.deleted = "yes"  # done already by a try whose answer was lost
         except Temporary:
             vm.deleted = "unknown"
+
+    def _resize(self, client: Client, vm: Remembered) -> None:
+        memory_mib = self._chance.choice(SIZES_MIB)
+        try:
+            vm.actions.append(client.resize_vm(vm.id, memory_mib=memory_mib)["id"])
+            vm.memory_mib = memory_mib
+        except Temporary:
+            vm.memory_mib = 0
+        except Conflict:
+            return  # it has not stopped yet
 
     def _command(self, client: Client, vm: Remembered) -> None:
         commands: dict[str, tuple[Callable[[str], Json], str]] = {

@@ -34,6 +34,7 @@ class LawfulHypervisor(FakeHypervisor):
     def __init__(self, guests: Guests, store: MemoryStore) -> None:
         super().__init__(guests)
         self._store = store
+        self.specs: dict[str, GuestSpec] = {}  # VM → its last guest
 
     def start(self, spec: GuestSpec) -> None:
         item = self._store.get(f"status/host-1/vm/{spec.vm}")
@@ -41,6 +42,7 @@ class LawfulHypervisor(FakeHypervisor):
         status, _ = decode(Status, item.value)
         assert (status.epoch, status.boots, status.phase) == (spec.epoch, spec.boots, "starting")
         super().start(spec)
+        self.specs[spec.vm] = spec
 
 
 class Machine:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 
+import msgspec
 import pytest
 
 from tests.unit.machine import VM, Machine
@@ -43,6 +44,36 @@ def test_it_says_what_it_has() -> None:
     machine.settle()
     assert machine.inventory.memory_mib == 4096
     assert machine.store.get("status/host-1/endpoint")
+
+
+def test_a_vm_that_was_resized_while_it_was_stopped_starts_with_its_new_size() -> None:
+    machine = running()
+    machine.tell(want="stopped", hard=True)
+    machine.settle()
+    disks = (msgspec.structs.replace(manifest().disks[0], size_mib=4096),)
+    size: dict[str, object] = {"cpus": 2, "memory_mib": 1024, "disks": disks}
+    machine.tell(want="stopped", revisions={"vm": 7}, **size)
+    machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.revisions) == ("stopped", {"vm": 7}), "confirmed"
+    assert machine.pool.size_mib(VM, "root") == 2048, "nobody has opened the disk"
+    machine.tell(boots=2, **size)
+    machine.settle()
+    assert machine.pool.size_mib(VM, "root") == 4096
+    guest = machine.hypervisor.specs[VM]
+    assert (guest.cpus, guest.memory_mib) == (2, 1024)
+
+
+def test_a_disk_that_cannot_grow_keeps_its_guest_from_starting() -> None:
+    machine = running()
+    machine.tell(want="stopped", hard=True)
+    machine.settle()
+    machine.pool.fail_next("add_disk")
+    machine.tell(boots=2, disks=(msgspec.structs.replace(manifest().disks[0], size_mib=4096),))
+    machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.error) == ("starting", "start: add_disk was told to fail")
+    assert machine.hypervisor.actual() == {}
 
 
 def test_a_start_that_fails_is_said_and_tried_again_later_and_later() -> None:
