@@ -19,11 +19,13 @@ REARM_S = 0.5
 
 @dataclass
 class Link:
-    """Between one machine and the store. What passes: requests, their answers, and what watches are told."""
+    """Between one machine and the store. What passes: requests, their answers, and what watches are told. behind: of
+    manifests they are told late."""
 
     requests: bool = True
     answers: bool = True
     watches: bool = True
+    behind: bool = False
 
 
 class Etcd:

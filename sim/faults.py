@@ -19,6 +19,7 @@ CUTS = {
 }
 STANDS_S = (0.5, 3.0, 8.0, 20.0, 90.0)
 AILS_S = (1.0, 4.0, 10.0)
+BEHIND_S = 10.0
 SPOILED = (b"\xff\xfe", b"{}", b"null", b'{"id":7}', b'{"vm":"../etc","host":"h1"}', b"")
 SPOILS = ("vm/", "placement/", "manifest/", "status/")
 SPOILED_S = (2.0, 10.0, 40.0)
@@ -40,7 +41,7 @@ class Faults:
         kinds: dict[str, tuple[float, Callable[[], None]]] = {
             "guests": (6.0, self._touch_guest),
             "kills": (2.0, self._kill),
-            "upgrades": (2.0, self._stop_control),
+            "upgrades": (4.0, self._stop_control),
             "power": (3.0, self._touch_power),
             "cuts": (2.0, self._cut),
             "pauses": (1.0, self._stand_still),
@@ -67,6 +68,7 @@ class Faults:
         self._etcd.heal()
         for node in self._nodes:
             node.link.requests = node.link.answers = node.link.watches = True
+            node.link.behind = False
         for key in list(self._invariants.records.spoiled):
             self._mend(key)
         for host in self._hosts:
@@ -92,7 +94,17 @@ class Faults:
         self._world.chance.choice(self._nodes).kill("is killed")
 
     def _stop_control(self) -> None:
-        self._world.chance.choice(self._controls).stop()
+        """As for an upgrade. Now and then the others are behind, so that the next leader knows less than the last one did."""
+        chance = self._world.chance
+        control = chance.choice(self._controls)
+        if chance.random() < 0.5:
+            control.stop()
+            return
+        for other in self._controls:
+            if other is not control:
+                other.link.behind = True
+                self._later(BEHIND_S, partial(setattr, other.link, "behind", False))
+        self._later(chance.choice(AILS_S), control.stop)
 
     def _touch_power(self) -> None:
         chance = self._world.chance

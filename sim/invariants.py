@@ -11,7 +11,7 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
     6  every key has one writer, who compares and reads no more than DESIGN §2 says; of each loop only the leader writes
     7  nobody decides against what it has written itself, nor on an old view (checked by sim.store.Connection)
     8  a VM is placed where its wishes allow, on a host that is alive and enabled; VMs of a group are never together, and
-       each rests on where the others are
+       each placement rests on what its host, and every host where a VM of its group must not be, was told
     9  names are unique; what is deleted stays deleted, and was asked to be; boots only rise (sim.records)
     10 a request is carried out once, whatever becomes of its answers, and no answer denies it (sim.promises)
     11 nobody touches a record that it cannot read
@@ -104,7 +104,7 @@ class Invariants:
         placements = [decode(Placement, value)[0] for key, value in puts.items() if key.startswith(Placement.prefix)]
         for placement in placements:
             if f"manifest/{placement.host}/{placement.vm}" in puts and self.records.is_new(placement):
-                for host in self.records.neighbours(placement):
+                for host in (placement.host, *self.records.neighbours(placement)):
                     if keys.manifests(host) not in compared:
                         raise Violation(f"{placement.key} does not rest on what else {host} was told of")
 

@@ -95,7 +95,7 @@ class Connection:
 
         def happen() -> int:
             revision = self._etcd.commit(puts, deletes, sent, lease)
-            self._invariants.committed(self._process.name, self.loop, puts, deletes, requires)
+            self._invariants.committed(self._process.name, self.loop, puts, deletes, sent)
             return revision
 
         try:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sim.etcd import Etcd, Link
 from sim.process import Process
 from ucloud.base.errors import Temporary
+from ucloud.model.vm import Manifest
 from ucloud.store.contract import Batch
 
 BREAKS, LAGS, SPLITS = 0.005, 0.1, 0.1
@@ -43,7 +44,8 @@ class LaggingWatch:
             raise Temporary("the watch broke", 0.2)
         for batch in self._watch.poll():
             self._waiting.setdefault(batch.prefix, []).append(batch)
-            if self._world.happens(LAGS * self._world.weather.lags):
+            is_behind = self._link.behind and batch.prefix == Manifest.prefix
+            if self._world.happens(LAGS * self._world.weather.lags) or is_behind:
                 self._lag(batch.prefix, self._world.chance.choice(LAGS_S))
         arrived: list[Batch] = []
         for prefix in list(self._waiting):
