@@ -17,7 +17,7 @@ from ucloud.api.vm import show, vm_of
 from ucloud.base.ids import is_id
 from ucloud.model.event import Event
 from ucloud.model.host import Host
-from ucloud.model.vm import Power, Status, Want
+from ucloud.model.vm import Power, Status, Vm, Want
 
 routes = Blueprint("explain", __name__)
 
@@ -95,7 +95,7 @@ def explain_vm(reference: str) -> Explanation:
     shown, sight = show(vm, source), phase.gather(source, vm)
     state = phase.state(sight)
     host = sight.placement.host if sight.placement else ""
-    events = told_about(event.told_by(services().store, ("scheduler", *([host] if host else []))), vm.key, host)
+    events = told_about(event.told_by(services().store, ("scheduler", *([host] if host else []))), vm.record, host)
     wish = source.get(Host, Host.at(vm.record.host)) if is_id(vm.record.host) else None
     return Explanation(
         id=shown.id,
@@ -173,14 +173,13 @@ def said(status: Status, alive: bool) -> Said:
     )
 
 
-def told_about(events: list[Event], vm: str, host: str) -> list[Event]:
-    """Those about the VM; and from its first one on, those that tell that its host fell silent or is heard of again."""
-    about_vm = [event for event in events if event.about == vm]
-    first = about_vm[0].id if about_vm else ""
+def told_about(events: list[Event], vm: Vm, host: str) -> list[Event]:
+    """Those about the VM; and since it was made, those that tell that its host fell silent or is heard of again."""
+    of_host = f"{Host.prefix}{host}"
     return [
         event
         for event in events
-        if event.about == vm or (event.about == f"{Host.prefix}{host}" and event.verb in OF_HEARTBEAT and event.id > first)
+        if event.about == vm.key or (event.about == of_host and event.verb in OF_HEARTBEAT and event.time > vm.created)
     ]
 
 

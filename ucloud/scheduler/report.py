@@ -6,11 +6,13 @@ Called by the scheduler's loop (`ucloud.loop.Decider`), in the process that lead
 import logging
 import re
 
+import msgspec
+
 from ucloud.model.decision import Decision
 from ucloud.model.event import News, subject
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Host
-from ucloud.model.vm import Placement, Vm
+from ucloud.model.vm import Manifest, Placement, Vm
 from ucloud.store.journal import Journal
 
 log = logging.getLogger("ucloud.event")
@@ -43,7 +45,7 @@ class SchedulerReport:
         for key in sorted(heard ^ before):
             host = facts.get(Host, subject(key))
             if host and key in heard:
-                self._journal.say(News("heard", "its heartbeat is there again"), key, host.record.name)
+                self._journal.say(News("heard", "its heartbeat is there"), key, host.record.name)
             elif host:
                 self._journal.say(News("silent", "its heartbeat was not renewed"), key, host.record.name)
 
@@ -57,10 +59,18 @@ class SchedulerReport:
 
 
 def news_of(facts: Facts, decision: Decision) -> News | None:
-    """None where a VM goes on waiting for the same, but for numbers: how much is free changes with every other VM."""
+    """None where a VM goes on waiting for the same, but for numbers: how much is free changes with every other VM. Nor where
+    its host is told the same, made from other records: its labels have changed, say."""
     if decision.verb == "wait":
         before = facts.get(Placement, Placement.at(decision.key.removeprefix(Vm.prefix)))
         known = (before.record.waits_for if before.record.host else before.record.reason) if before else ""
         if NUMBER.sub("", known) == NUMBER.sub("", decision.reason):
             return None
+    if decision.verb == "tell" and all(is_the_same(facts, told) for told in decision.puts if isinstance(told, Manifest)):
+        return None
     return News(DONE.get(decision.verb, decision.verb), decision.reason.removeprefix("placed "))
+
+
+def is_the_same(facts: Facts, told: Manifest) -> bool:
+    said = facts.get(Manifest, told.key)
+    return said is not None and msgspec.structs.replace(said.record, revisions=told.revisions) == told

@@ -1,6 +1,7 @@
 """The explanation of a VM as JSON; what it says in words is tests/golden/explain."""
 
-from tests.unit.api.cloud import NOW, Cloud
+from tests.unit.api.cloud import Cloud
+from ucloud.base.clock import parse_timestamp, timestamp
 from ucloud.base.ids import ulid
 from ucloud.model.event import Event
 
@@ -35,9 +36,11 @@ def test_events_of_others_and_of_its_host_before_it_came_are_left_out(cloud: Clo
     cloud.place(web, host)
 
     def tell(s: float, verb: str, about: str, writer: str = "scheduler") -> None:
-        cloud.put(Event(id=ulid(s), writer=writer, time=NOW, verb=verb, about=about, reason="because"))
+        time = timestamp(made_s + s)
+        cloud.put(Event(id=ulid(made_s + s), writer=writer, time=time, verb=verb, about=about, reason="because"))
 
-    tell(1, "silent", f"host/{host}")
+    made_s = parse_timestamp(cloud.ok("GET", "/v1/vms/web")["vm"]["created"])
+    tell(-1, "silent", f"host/{host}")
     tell(2, "placed", f"vm/{web}")
     tell(3, "placed", "vm/vm-other")
     tell(4, "running", f"vm/{web}", host)

@@ -1,6 +1,6 @@
 """What the scheduler tells people."""
 
-from tests.unit.world import NOW_S, World, host, placement, pool, vm
+from tests.unit.world import NOW_S, World, host, manifest, placement, pool, vm
 from ucloud.model.decision import Decision
 from ucloud.model.event import Event, News
 from ucloud.model.record import decode
@@ -68,3 +68,13 @@ def test_waiting_for_the_same_is_told_once_whatever_the_numbers() -> None:
     grows = placement(host="host-1", waits_for="h1 has 100 MiB free")
     assert news(grows, "h1 has 50 MiB free") is None
     assert news(placement(host="host-1"), "h1 has 50 MiB free") == News("waits", "h1 has 50 MiB free")
+
+
+def test_a_manifest_that_says_the_same_is_no_news() -> None:
+    def news(**changes: object) -> News | None:
+        facts = World(vm(), manifest()).facts()
+        told = manifest(revisions={"vm": 9}, **changes)
+        return news_of(facts, Decision(verb="tell", key="vm/vm-a", reason="its host shall run it", puts=(told,)))
+
+    assert news() is None
+    assert news(boots=2) == News("told", "its host shall run it")
