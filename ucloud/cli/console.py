@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -68,19 +69,25 @@ class Session:
         self._failure: Exception | None = None
         self._over, self._heard_s = threading.Event(), time.monotonic()
         self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
         self._listener = threading.Thread(target=self._listen, name="console", daemon=True)
 
     def __enter__(self) -> "Session":
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
         self._over.set()
         self._console.close()
         if self._listener.is_alive():
             self._listener.join(LONGEST_RETRY_S)
 
     def run(self, quiet_s: float) -> None:
-        """Until the user leaves. Raises what ended it else."""
+        """Until the user leaves. Raises what ended it else.
+
+        A signal wakes the main thread through the pipe: one that comes just before `select`, or to another thread, would not.
+        """
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         if self._is_terminal:
             click.echo(f"Console of {printable(self._vm)}. Leave with Ctrl-].", err=True)
         with suppress(KeyboardInterrupt), keyboard.raw(0) if self._is_terminal else nullcontext():

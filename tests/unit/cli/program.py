@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -17,7 +18,12 @@ DEADLINE_S = 120
 
 def start(*arguments: str, environment: Mapping[str, str], **options: Any) -> "subprocess.Popen[str]":
     clean = {"PATH": os.environ["PATH"], **environment}
-    return subprocess.Popen([*COMMAND, *arguments], env=clean, text=True, **options)
+    return subprocess.Popen([*COMMAND, *arguments], env=clean, text=True, preexec_fn=heed_interrupts, **options)
+
+
+def heed_interrupts() -> None:
+    """A shell makes what it starts in the background ignore them, and so whatever the tests start then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(*arguments: str, environment: Mapping[str, str], **options: Any) -> subprocess.CompletedProcess[str]:

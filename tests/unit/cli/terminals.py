@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from fcntl import ioctl
 from pathlib import Path
 
+from tests.unit.cli.program import heed_interrupts
+
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 120.0
 
@@ -32,6 +34,7 @@ class Terminal:
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
+            preexec_fn=heed_interrupts,
         )
         self.seen = b""
 
