@@ -66,6 +66,14 @@ class Connection:
         self._answer("get")
         return self._sees(self._etcd.store, item) if item else None
 
+    def get_all(self, keys: Sequence[str]) -> Sequence[Item | None]:
+        for key in keys:
+            self._invariants.reading(self._process.name, key)
+        self._reach("get_all")
+        items = self._etcd.store.get_all(keys)
+        self._answer("get_all")
+        return [self._sees(self._etcd.store, item) if item else None for item in items]
+
     def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> LaggingWatch:
         for prefix in after:
             self._invariants.reading(self._process.name, prefix)

@@ -53,6 +53,9 @@ class Wire:
     def get(self, key: str) -> Item | None:
         return self.reach().get(key)
 
+    def get_all(self, keys: Sequence[str]) -> Sequence[Item | None]:
+        return self.reach().get_all(keys)
+
     def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> "WireWatch":
         watch = WireWatch(self, self.reach().watch(after, wake), wake)
         self.process.connections.append(watch.close)

@@ -49,6 +49,17 @@ def test_list_as_of_a_past_revision(world: World) -> None:
     assert store.list("vm/").revision == second
 
 
+def test_several_keys_are_got_as_of_one_revision(world: World) -> None:
+    assert world.store.get_all(["vm/a", "vm/b"]) == [None, None]
+    world.store.commit({"vm/a": b"1", "vm/b": b"2"})
+    last = world.store.commit({"vm/b": b"3"})
+    found = world.store.get_all(["vm/b", "vm", "vm/a"])
+    assert [item and item.value for item in found] == [b"3", None, b"1"]
+    assert found[0] == world.store.get("vm/b")
+    assert found[0]
+    assert found[0].mod_revision == last
+
+
 def test_get_tells_when_a_key_was_created_and_changed(world: World) -> None:
     created = world.store.commit({"vm/a": b"1"})
     changed = world.store.commit({"vm/a": b"2"})

@@ -43,6 +43,12 @@ class State(NamedTuple):
     waiting: Waiting | None = None
 
 
+def keys_of(id: str, host: str) -> list[str]:
+    """All that `gather` reads of a VM itself, if this host owns it."""
+    of_host = (Manifest.at(host, id), Status.at(host, "vm", id)) if host else ()
+    return [Vm.at(id), Placement.at(id), *of_host]
+
+
 def gather(source: Source, vm: Fact[Vm]) -> Sight:
     """The placement is read after the VM, and the host's records after the placement: a host is asked only once it owns."""
     id = vm.record.id

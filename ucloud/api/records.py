@@ -76,10 +76,16 @@ class ViewSource:
 
 
 class ShowSource:
-    """For showing one thing: its own records are those of the store; how others are called and who is alive is taken from the
-    view, where it has that, as it costs the store nothing."""
+    """For showing one thing: its own records are those of the store, those at `keys` read at once; how others are called and
+    who is alive is taken from the view, where it has that, as it costs the store nothing."""
+
+    def __init__(self, *keys: str) -> None:
+        self._items = dict(zip(keys, services().store.get_all(keys), strict=True))
 
     def get(self, kind: type[R], key: str) -> Fact[R] | None:
+        if key in self._items:
+            item = self._items[key]
+            return _fact(kind, item) if item else None
         known = None
         if kind in (Host, Alive, Image):
             with contextlib.suppress(Temporary):

@@ -31,7 +31,7 @@ from ucloud.api.records import (
     get,
 )
 from ucloud.api.services import services
-from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound
+from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound, Temporary
 from ucloud.base.ids import is_id
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
@@ -178,8 +178,21 @@ def list_vms(query: LabelledQuery) -> VmPage:
 @routes.get("/v1/vms/<reference>")
 @describe("Show a VM", answer=VmAnswer, tagged=True)
 def get_vm(reference: str) -> Response:
-    vm = vm_of(reference)
-    return tagged(VmAnswer(_with_since(show(vm, ShowSource()))), vm)
+    id = find("vm", reference, PROJECT)
+    source = ShowSource(*phase.keys_of(id, _seen_host(id)))
+    vm = source.get(Vm, Vm.at(id))
+    if vm is None:
+        raise NotFound(f"there is no vm {reference[:80]!r}")
+    return tagged(VmAnswer(_with_since(show(vm, source))), vm)
+
+
+def _seen_host(id: str) -> str:
+    """Where it was placed a moment ago."""
+    try:
+        placement = ViewSource().get(Placement, Placement.at(id))
+    except Temporary:
+        return ""
+    return placement.record.host if placement else ""
 
 
 def _with_since(shown: VmShown) -> VmShown:

@@ -93,6 +93,9 @@ class Store(Protocol):
     def get(self, key: str) -> Item | None:
         """Never older than any answered commit."""
 
+    def get_all(self, keys: Sequence[str]) -> Sequence[Item | None]:
+        """At most MAX_OPERATIONS keys, in this order, all as of one revision that is never older than any answered commit."""
+
     def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> Watch:
         """Changes under each prefix (a whole key is a prefix too) later than its revision. `wake` is called, from any
         thread, whenever `poll` has something new, signs of life and errors included. A watch that the store no longer

@@ -38,6 +38,13 @@ class EtcdStore:
         answer = self._members.ask("/etcdserverpb.KV/Range", request, "RangeResponse")
         return item_of(answer.kvs[0]) if answer.kvs else None
 
+    def get_all(self, keys: Sequence[str]) -> Sequence[Item | None]:
+        """A transaction that only reads may be repeated."""
+        ranges = [MESSAGES["RequestOp"](request_range=MESSAGES["RangeRequest"](key=full(key))) for key in keys]
+        answer = self._members.ask("/etcdserverpb.KV/Txn", MESSAGES["TxnRequest"](success=ranges), "TxnResponse")
+        found = [part.response_range.kvs for part in answer.responses]
+        return [item_of(kvs[0]) if kvs else None for kvs in found]
+
     def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> EtcdWatch:
         watch = EtcdWatch(self._members, after, wake, self._clock, self._watches.discard)
         watch.start()

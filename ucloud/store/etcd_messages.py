@@ -19,10 +19,11 @@ RangeRequest: bytes key 1, bytes range_end 2, int64 limit 3, int64 revision 4
 RangeResponse: Header header 1, KeyValue* kvs 2, bool more 3
 PutRequest: bytes key 1, bytes value 2, int64 lease 3
 DeleteRangeRequest: bytes key 1
-RequestOp: PutRequest request_put 2, DeleteRangeRequest request_delete_range 3
+RequestOp: RangeRequest request_range 1, PutRequest request_put 2, DeleteRangeRequest request_delete_range 3
+ResponseOp: RangeResponse response_range 1
 Compare: int32 result 1, int32 target 2, bytes key 3, int64 mod_revision 6, bytes range_end 64
 TxnRequest: Compare* compare 1, RequestOp* success 2
-TxnResponse: Header header 1, bool succeeded 2
+TxnResponse: Header header 1, bool succeeded 2, ResponseOp* responses 3
 CompactionRequest: int64 revision 1, bool physical 2
 CompactionResponse: Header header 1
 Event: int32 type 1, KeyValue kv 2

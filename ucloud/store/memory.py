@@ -80,6 +80,10 @@ class MemoryStore:
         with self._turn():
             return self._item(key)
 
+    def get_all(self, keys: Sequence[str]) -> Sequence[Item | None]:
+        with self._turn():
+            return [self._item(key) for key in keys]
+
     def watch(self, after: Mapping[str, int], wake: Callable[[], None]) -> "MemoryWatch":
         with self._turn():
             watch = MemoryWatch(self, dict(after), wake, self._clock.monotonic_s())
