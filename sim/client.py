@@ -22,7 +22,7 @@ TWICE = 0.1  # of the impatient
 LATENCIES_S = (0.001, 0.01, 0.1, 2.0)
 PURGES = 0.05  # so that hosts fill up again and again
 MEMORY_MIB = (128, 256, 384, 512)
-SECOND_THOUGHTS = 0.3  # creates of VMs that are resized soon, often before they have a host
+SECOND_THOUGHTS, SECOND_S = 0.5, (0.0, 0.01, 0.05)  # creates of VMs that are resized before they have a host, or just after
 REGRETS, REGRETS_S = 0.3, (0.02, 0.1, 0.5, 2.0)  # creates that are undone soon
 VERBS = ("stop", "stop", "start", "start", "start", "reboot", "reset", "resize")
 REFITS, REFITS_S = 0.8, (0.01, 0.3, 2.0)  # commands, of those who keep their VMs, that stop one, resize and start it
@@ -191,7 +191,7 @@ class Client:
             if self._world.happens(REGRETS):
                 self._world.after(self._world.chance.choice(REGRETS_S), partial(self._delete, "vm", id))
             if self._world.happens(SECOND_THOUGHTS):
-                self._world.after(self._world.chance.choice(REGRETS_S), partial(self._act, id, "resize", self._size(id)))
+                self._world.after(self._world.chance.choice(SECOND_S), partial(self._act, id, "resize", self._size(id)))
 
     def _delete(self, noun: str, id: str) -> None:
         def forget(answer: Answer) -> None:

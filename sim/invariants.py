@@ -15,8 +15,9 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
     9  names are unique; what is deleted stays deleted, and was asked to be; boots only rise (sim.records)
     10 a request is carried out once, whatever becomes of its answers, and no answer denies it (sim.promises)
     11 nobody touches a record that it cannot read
-    12 no guest has more than its manifest says; one that starts has a size that its VM was wanted to have when people were told
-       that a resize is done, or later (sim.sizes)
+    12 a VM is resized only while it has no host, or is stopped there; a manifest that grows rests on what else its host was
+       told; no guest has more than its manifest says; one that starts has a size that its VM was wanted to have when people
+       were told that a resize is done, or later (sim.sizes)
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ from ucloud.model.bookkeeping import Lock
 from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.model.guest import GuestSpec
 from ucloud.model.record import decode
-from ucloud.model.vm import Placement, Status
+from ucloud.model.vm import Manifest, Placement, Status
 from ucloud.store.memory import MemoryStore
 
 PUTS = {
@@ -81,7 +82,9 @@ class Invariants:
             self._only(who, "puts", puts, PUTS[loop])
             self._only(who, "deletes", deletes, DELETES[loop])
             if loop == "scheduler":
-                self._rests_on_neighbours(puts, {r.prefix for r in requires if isinstance(r, NotNewer)})
+                compared_prefixes = {r.prefix for r in requires if isinstance(r, NotNewer)}
+                self._rests_on_neighbours(puts, compared_prefixes)
+                self._rests_on_room(puts, compared_prefixes)
             if loop != "api" and not all(key.startswith(NOT_LED) for key in (*puts, *deletes)):
                 self._leads(who, loop)
         for key in (*puts, *deletes):
@@ -92,7 +95,7 @@ class Invariants:
             self.records.delete(key)
         for key, value in puts.items():
             self.records.put(key, value)
-        for vm in {key.rsplit("/", 1)[-1] for key in puts if key.startswith("manifest/")} & set(self.guests):
+        for vm in sorted({key.rsplit("/", 1)[-1] for key in puts if key.startswith("manifest/")} & set(self.guests)):
             self._fits(*self.guests[vm])
 
     def _only(self, who: str, does: str, keys: Iterable[str], allowed: tuple[str, ...]) -> None:
@@ -107,6 +110,13 @@ class Invariants:
                 for host in (placement.host, *self.records.neighbours(placement)):
                     if keys.manifests(host) not in compared:
                         raise Violation(f"{placement.key} does not rest on what else {host} was told of")
+
+    def _rests_on_room(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
+        for key in (key for key in puts if key.startswith(Manifest.prefix)):
+            new = decode(Manifest, puts[key])[0]
+            old = self.records.told(new.host, new.vm)
+            if old and (new.cpus > old.cpus or new.memory_mib > old.memory_mib) and keys.manifests(new.host) not in compared:
+                raise Violation(f"{key} grows, and does not rest on what else {new.host} was told of")
 
     def _leads(self, who: str, loop: str) -> None:
         item = self._store.get(keys.lock(loop))

@@ -219,6 +219,16 @@ def no_placement(requirement: Requirement) -> bool:
     return not about(requirement, "placement/")
 
 
+def no_room_to_grow(decisions: list[Decision]) -> list[Decision]:
+    """What hosts of VMs that have one are told does not rest on the room that they have."""
+    return [
+        msgspec.structs.replace(decision, requires=tuple(r for r in decision.requires if not isinstance(r, NotNewer)))
+        if decision.verb == "tell"
+        else decision
+        for decision in decisions
+    ]
+
+
 PROTECTIONS: dict[str, Protections] = {
     "requirements": Protections(keeps=only_lock),
     "leader-lock": Protections(keeps=no_lock),
@@ -240,7 +250,8 @@ PROTECTIONS: dict[str, Protections] = {
     "unique-names": Protections(api_keeps=no_unique_name, api_sees=without("unique/vm/")),
     "idempotency": Protections(api_keeps=no_idempotency, api_sees=without("idempotency/")),
     "unchanged-image": Protections(api_keeps=no_unchanged_image),
-    "unchanged-placement": Protections(api_keeps=no_placement, found_from=140),
-    "stopped-before-resize": Protections(api_sees=at_rest, found_from=60),
-    "unused-image": Protections(api_keeps=no_unused_image, found_from=320),
+    "unchanged-placement": Protections(api_keeps=no_placement),
+    "room-to-grow": Protections(rewrite=no_room_to_grow),
+    "stopped-before-resize": Protections(api_sees=at_rest),
+    "unused-image": Protections(api_keeps=no_unused_image, found_from=200),
 }

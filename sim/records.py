@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from sim.sizes import Sizes
+from sim.sizes import Sizes, size_of
 from sim.world import Violation
 from ucloud.model.host import Alive, Host
 from ucloud.model.image import Image
 from ucloud.model.record import decode
-from ucloud.model.vm import Manifest, Placement, Vm
+from ucloud.model.vm import Manifest, Placement, Status, Vm
 from ucloud.scheduler.hosts import place_of
 from ucloud.store.memory import MemoryStore
 
@@ -120,9 +120,20 @@ class Records:
             raise Violation(f"{vm.id} was told to boot for the {before.boots}th time, and now for the {vm.boots}th")
         if vm.deleted_at and vm.id not in self.unwanted:
             raise Violation(f"{vm.id} is deleted though nobody asked for it")
+        if before and size_of(vm) != size_of(before):
+            self._check_rest(vm.id)
         self.vms[vm.id] = vm
         if item := self._store.get(vm.key):
             self.sizes.put(vm, item.mod_revision)
+
+    def _check_rest(self, id: str) -> None:
+        """It is resized now: no host may run it, nor be told to."""
+        placement = self._placements.get(id)
+        if placement is None or not placement.host:
+            return
+        told, said = self.told(placement.host, id), self.get(Status.at(placement.host, "vm", id))
+        if told is None or said is None or told.want != "stopped" or decode(Status, said)[0].phase != "stopped":
+            raise Violation(f"{id} is resized while {placement.host} may run it")
 
     def _create(self, vm: Vm) -> None:
         image = self.images.get(vm.image)

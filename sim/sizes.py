@@ -14,13 +14,17 @@ class Wanted(NamedTuple):
     disk_mib: int
 
 
+def size_of(vm: Vm) -> Wanted:
+    return Wanted(vm.cpus, vm.memory_mib, vm.disk_mib)
+
+
 class Sizes:
     def __init__(self) -> None:
         self._wanted: dict[str, list[tuple[int, Wanted]]] = {}  # VM → revisions at which it changed, rising, and its size then
         self._done: dict[str, int] = {}  # VM → the newest revision whose resize was said to be done
 
     def put(self, vm: Vm, revision: int) -> None:
-        self._wanted.setdefault(vm.id, []).append((revision, Wanted(vm.cpus, vm.memory_mib, vm.disk_mib)))
+        self._wanted.setdefault(vm.id, []).append((revision, size_of(vm)))
 
     def answered(self, action: Mapping[str, Any]) -> None:
         """People were told this of an action."""
