@@ -10,14 +10,13 @@ from ucloud.base.errors import Error, Invalid, NotFound
 from ucloud.cli import progress
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
-from ucloud.cli.options import LabelChange, Setting, connect, output_option, wait_options
+from ucloud.cli.options import change_options, connect, output_option, wait_options
 from ucloud.cli.output import bytes_size, show_list, show_one, size
 from ucloud.cli.progress import Failed, Interrupted
 from ucloud.cli.transfer import telling_bytes
 from ucloud.client import Client, Json, UploadBroken
 from ucloud.client.local_file import LocalFile
 
-SETTINGS = {"delete_protection": {"true": True, "false": False}}
 BROKEN_OFF_S = 60  # for so long no upload is silent that goes on
 COLUMNS = {
     "NAME": lambda image: image["name"],
@@ -162,9 +161,7 @@ def show(context: click.Context, image: str, output: str) -> None:
 
 @image.command("set")
 @click.argument("image", type=Reference("image"))
-@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1, type=Setting(SETTINGS))
-@click.option("--name", help="Its new name.")
-@click.option("--label", "labels", type=LabelChange(), multiple=True, help="KEY=VALUE sets one, KEY- removes it; repeatable.")
+@change_options
 @output_option
 @click.pass_context
 def set_(

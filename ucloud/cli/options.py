@@ -13,6 +13,7 @@ from ucloud.client import Client, addresses
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SETTINGS = {"delete_protection": {"true": True, "false": False}}
 UNITS_MIB = {"K": Decimal(1) / 1024, "M": Decimal(1), "G": Decimal(1024), "T": Decimal(1024) * 1024}
 
 
@@ -102,6 +103,14 @@ def wait_options(function: F) -> F:
         help="How long to wait; the work goes on afterwards.",
     )(function)
     return click.option("--no-wait", is_flag=True, help="Return as soon as the request is accepted.")(function)
+
+
+def change_options(function: F) -> F:
+    """What can be changed of VMs and images: `settings`, `name` and `labels`."""
+    help = "KEY=VALUE sets one, KEY- removes it; repeatable."
+    function = click.option("--label", "labels", type=LabelChange(), multiple=True, help=help)(function)
+    function = click.option("--name", help="Its new name.")(function)
+    return click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1, type=Setting(SETTINGS))(function)
 
 
 def connect(context: click.Context) -> Client:

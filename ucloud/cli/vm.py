@@ -9,13 +9,12 @@ from ucloud.cli.console import console
 from ucloud.cli.explain import explain
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
-from ucloud.cli.options import Label, LabelChange, Setting, Size, connect, output_option, wait_options
+from ucloud.cli.options import Label, Size, change_options, connect, output_option, wait_options
 from ucloud.cli.output import as_text, show_json, show_list, show_names, show_one, size
 from ucloud.cli.vmlog import log
 from ucloud.client import Client, Json
 
 MAX_COUNT = 100
-SETTINGS = {"delete_protection": {"true": True, "false": False}}
 COLUMNS = {
     "NAME": lambda vm: vm["name"],
     "PHASE": lambda vm: vm["phase"],
@@ -221,9 +220,7 @@ def resize(context: click.Context, /, vm: str, no_wait: bool, timeout_s: float, 
 
 @vm.command("set")
 @click.argument("vm", type=Reference("vm"))
-@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1, type=Setting(SETTINGS))
-@click.option("--name", help="Its new name.")
-@click.option("--label", "labels", type=LabelChange(), multiple=True, help="KEY=VALUE sets one, KEY- removes it; repeatable.")
+@change_options
 @output_option
 @click.pass_context
 def set_(
