@@ -64,9 +64,8 @@ def cli() -> str:
     for command in (up, down, status, lab):
         program.add_command(command)
     parts = [f"# Command line\n\n{NOTE}"]
-    for path, context in commands(
-        program, click.Context(program, info_name="ucloud", terminal_width=WIDTH, max_content_width=WIDTH)
-    ):
+    top = click.Context(program, info_name="ucloud", terminal_width=WIDTH, **program.context_settings)
+    for path, context in commands(program, top):
         parts.append(f"## {path}\n\n```\n{context.get_help()}\n```\n")
     return "\n".join(parts)
 

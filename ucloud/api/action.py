@@ -96,6 +96,8 @@ def of_vm(outcome: Outcome, sight: phase.Sight) -> Progress:
         return Progress("error", what, "the VM was deleted meanwhile", started, vm.deleted_at)
     if not sight.placed and outcome.verb in DONE_WITHOUT_HOST and (outcome.verb == "resize" or seen.phase == "stopped"):
         return Progress("success", what, None, started)  # nothing runs, and what is placed from now on is placed as wanted now
+    if outcome.verb == "stop" and sight.vm.revision > outcome.revision and phase.is_stopped(sight):
+        return Progress("success", what, None, started)  # it shall start again, which may take long: for want of room, say
     superseded = sight.vm.revision > outcome.revision and seen.phase in ("running", "stopped")
     if outcome.verb != "delete" and _is_heeded(outcome, sight) and (superseded or _fits(outcome.verb, sight, seen.phase)):
         return Progress("success", what, None, started, status.since if status else None)

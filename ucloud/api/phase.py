@@ -80,10 +80,13 @@ def reached(sight: Sight, revision: int) -> bool:
 def is_at_rest(sight: Sight) -> bool:
     """Its host has no guest of it, and starts none before the VM's record changes. Holds if that was read before the rest:
     what its host is told from then on is told of this record, which wants it off."""
+    return sight.vm.record.power == "off" and is_stopped(sight)
+
+
+def is_stopped(sight: Sight) -> bool:
+    """Its host has no guest of it, as it was told last."""
     told, said = sight.manifest, sight.status
-    if sight.vm.record.power == "on" or told is None or said is None:
-        return False
-    return told.want == said.phase == "stopped" and told.revisions == said.revisions
+    return told is not None and said is not None and told.want == said.phase == "stopped" and told.revisions == said.revisions
 
 
 def state(sight: Sight) -> State:

@@ -85,6 +85,9 @@ def test_started_and_stopped_while_it_waits_for_room(cloud: Cloud, host: str) ->
     assert stop["state"] == "success"
     assert action(cloud, start["action"]["id"])["state"] == "success", "superseded"
     assert action(cloud, resized)["state"] == "running"
+    again = cloud.ok("POST", "/v1/vms/web/actions/start", status=202)["action"]["id"]
+    assert [action(cloud, id)["state"] for id in (stop["id"], again)] == ["success", "running"], "it was stopped meanwhile"
+    cloud.ok("POST", "/v1/vms/web/actions/stop", status=202)
     back = cloud.ok("POST", RESIZE, json={"memory_mib": 512}, status=202)["action"]["id"]
     cloud.place(id, host)
     cloud.say(id, host, "stopped")
