@@ -7,7 +7,7 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
        VM only while a manifest names it there
     4  a guest is started again for the same epoch and boot only after it crashed or its host lost power
     5  a disk is removed only from a deleted VM without a guest; a VM's record only when it is deleted; an image never while a
-       VM needs it
+       VM needs it, which its deletion must rest on
     6  every key has one writer, who compares and reads no more than DESIGN §2 says; of each loop only the leader writes
     7  nobody decides against what it has written itself, nor on an old view (checked by sim.store.Connection)
     8  a VM is placed where its wishes allow, on a host that is alive and enabled; VMs of a group are never together, and
@@ -33,6 +33,7 @@ from ucloud.model import keys
 from ucloud.model.bookkeeping import Lock
 from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.model.guest import GuestSpec
+from ucloud.model.image import Image
 from ucloud.model.record import decode
 from ucloud.model.vm import Manifest, Placement, Status
 from ucloud.store.memory import MemoryStore
@@ -81,6 +82,8 @@ class Invariants:
         else:
             self._only(who, "puts", puts, PUTS[loop])
             self._only(who, "deletes", deletes, DELETES[loop])
+            if loop == "api":
+                self._rests_on_nobody(puts, {r.prefix for r in requires if isinstance(r, NotNewer) and r.revision == 0})
             if loop == "scheduler":
                 compared_prefixes = {r.prefix for r in requires if isinstance(r, NotNewer)}
                 self._rests_on_neighbours(puts, compared_prefixes)
@@ -102,6 +105,13 @@ class Invariants:
         for key in keys:
             if not any(key == own or (own.endswith("/") and key.startswith(own)) for own in allowed):
                 raise Violation(f"{who} {does} {key}, which is not its own")
+
+    def _rests_on_nobody(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
+        for image in (decode(Image, value)[0] for key, value in puts.items() if key.startswith(Image.prefix)):
+            before = self.records.images.get(image.id)
+            is_new = image.deleted_at and not (before and before.deleted_at)
+            if is_new and keys.used_by("image", image.id) not in compared:
+                raise Violation(f"{image.key} is deleted without regard to who uses it")
 
     def _rests_on_neighbours(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
         placements = [decode(Placement, value)[0] for key, value in puts.items() if key.startswith(Placement.prefix)]

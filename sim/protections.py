@@ -34,8 +34,7 @@ def as_it_is(_: MemoryStore, item: Item) -> Item:
 @dataclass(frozen=True)
 class Protections:
     """What nodes are built from. keeps, host_keeps, api_keeps: which requirements schedulers, hosts and APIs send to the
-    store. api_sees: how a record looks to an API that asks for it. found_from: a seed from which the weakness was found soon,
-    when this was last measured: only to save time."""
+    store. api_sees: how a record looks to an API that asks for it."""
 
     keeps: Callable[[Requirement], bool] = everything
     host_keeps: Callable[[Requirement], bool] = everything
@@ -45,7 +44,6 @@ class Protections:
     decider: type[Decider] = Decider
     rewrite: Callable[[list[Decision]], list[Decision]] = list
     view: type[View] = View
-    found_from: int = 0
 
 
 def about(requirement: Requirement, prefix: str) -> bool:
@@ -253,5 +251,5 @@ PROTECTIONS: dict[str, Protections] = {
     "unchanged-placement": Protections(api_keeps=no_placement),
     "room-to-grow": Protections(rewrite=no_room_to_grow),
     "stopped-before-resize": Protections(api_sees=at_rest),
-    "unused-image": Protections(api_keeps=no_unused_image, found_from=200),
+    "unused-image": Protections(api_keeps=no_unused_image),
 }
