@@ -20,16 +20,19 @@ class PageQuery(Struct, frozen=True, kw_only=True):
     cursor: Cursor = ""
 
 
-class LabelledQuery(PageQuery, frozen=True, kw_only=True):
+class NamedQuery(PageQuery, frozen=True, kw_only=True):
     name: Reference | UnsetType = UNSET
+
+
+class LabelledQuery(NamedQuery, frozen=True, kw_only=True):
     label: LabelFilter | UnsetType = UNSET
 
 
-def matching(facts: Iterable[Fact[Any]], query: LabelledQuery) -> Iterable[Fact[Any]]:
-    """Those that have that name and that label."""
+def matching(facts: Iterable[Fact[Any]], query: NamedQuery) -> Iterable[Fact[Any]]:
+    """Those that have that name, or that id, and that label."""
     if query.name is not UNSET:
-        facts = (fact for fact in facts if fact.record.name == query.name)
-    if query.label is not UNSET:
+        facts = (fact for fact in facts if query.name in (fact.record.name, fact.key.rpartition("/")[2]))
+    if isinstance(query, LabelledQuery) and query.label is not UNSET:
         key, equals, value = query.label.partition("=")
         facts = (fact for fact in facts if key in fact.record.labels and (not equals or fact.record.labels[key] == value))
     return facts
@@ -43,7 +46,7 @@ def page(
     check_cursor(query.cursor, kind.prefix)
     keys = list(facts)
     rest: Iterable[Fact[R]] = (facts[key] for key in islice(keys, bisect_right(keys, query.cursor), None))
-    if isinstance(query, LabelledQuery):
+    if isinstance(query, NamedQuery):
         rest = matching(rest, query)
     found = list(islice(rest, query.limit + 1))
     return [show(fact) for fact in found[: query.limit]], found[query.limit - 1].key if len(found) > query.limit else None

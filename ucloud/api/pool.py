@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from ucloud.api.describe import describe
 from ucloud.api.fields import Name, Path, Timestamp
-from ucloud.api.page import PageQuery, page
+from ucloud.api.page import NamedQuery, page
 from ucloud.api.records import Wish, commit, get
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, NotFound
@@ -60,8 +60,8 @@ def create_pool(body: PoolCreate) -> PoolAnswer:
 
 
 @routes.get("/v1/pools")
-@describe("List pools", query=PageQuery, answer=PoolPage)
-def list_pools(query: PageQuery) -> PoolPage:
+@describe("List pools", query=NamedQuery, answer=PoolPage)
+def list_pools(query: NamedQuery) -> PoolPage:
     with services().view.reading() as view:
         return PoolPage(*page(Pool, view.all(Pool), show, query))
 

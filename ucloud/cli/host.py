@@ -4,7 +4,7 @@ import click
 
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
-from ucloud.cli.options import LabelChange, Size, connect, output_option
+from ucloud.cli.options import LabelChange, Size, connect, filter_options, output_option
 from ucloud.cli.output import show_list, show_one, size
 from ucloud.client import Json
 
@@ -25,16 +25,18 @@ def host() -> None:
 
 
 @host.command("list")
+@filter_options
 @output_option
 @click.pass_context
-def list_(context: click.Context, output: str) -> None:
+def list_(context: click.Context, name: str | None, label: str | None, output: str) -> None:
     """List the hosts, with what is used of them and what there is.
 
     \b
     Example:
       ucloud host list
+      ucloud host list --label rack=r1
     """
-    show_list(list(connect(context).hosts()), COLUMNS, output)
+    show_list(list(connect(context).hosts(name, label)), COLUMNS, output)
 
 
 @host.command()

@@ -10,7 +10,7 @@ from ucloud.base.errors import Error, Invalid, NotFound
 from ucloud.cli import progress
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
-from ucloud.cli.options import change_options, connect, output_option, wait_options
+from ucloud.cli.options import change_options, connect, filter_options, output_option, wait_options
 from ucloud.cli.output import bytes_size, show_list, show_one, size
 from ucloud.cli.progress import Failed, Interrupted
 from ucloud.cli.transfer import telling_bytes
@@ -130,16 +130,17 @@ def clone(context: click.Context, source: str, name: str, no_wait: bool, timeout
 
 
 @image.command("list")
+@filter_options
 @output_option
 @click.pass_context
-def list_(context: click.Context, output: str) -> None:
+def list_(context: click.Context, name: str | None, label: str | None, output: str) -> None:
     """List the images, oldest first.
 
     \b
     Example:
       ucloud image list -o json
     """
-    show_list(list(connect(context).images()), COLUMNS, output)
+    show_list(list(connect(context).images(name, label)), COLUMNS, output)
 
 
 @image.command()

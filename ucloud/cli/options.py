@@ -105,6 +105,12 @@ def wait_options(function: F) -> F:
     return click.option("--no-wait", is_flag=True, help="Return as soon as the request is accepted.")(function)
 
 
+def filter_options(function: F) -> F:
+    """Which of the things are listed: `name` and `label`."""
+    function = click.option("--label", metavar="KEY[=VALUE]", help="Only those with this label.")(function)
+    return click.option("--name", help="Only the one with this name.")(function)
+
+
 def change_options(function: F) -> F:
     """What can be changed of VMs and images: `settings`, `name` and `labels`."""
     help = "KEY=VALUE sets one, KEY- removes it; repeatable."

@@ -9,7 +9,7 @@ from ucloud.cli.console import console
 from ucloud.cli.explain import explain
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
-from ucloud.cli.options import Label, Size, change_options, connect, output_option, wait_options
+from ucloud.cli.options import Label, Size, change_options, connect, filter_options, output_option, wait_options
 from ucloud.cli.output import as_text, show_json, show_list, show_names, show_one, size
 from ucloud.cli.vmlog import log
 from ucloud.client import Client, Json
@@ -95,8 +95,7 @@ def _greet(vm: Json, no_wait: bool) -> None:
 
 
 @vm.command("list")
-@click.option("--name", help="Only the one with this name.")
-@click.option("--label", metavar="KEY[=VALUE]", help="Only those with this label.")
+@filter_options
 @output_option
 @click.pass_context
 def list_(context: click.Context, name: str | None, label: str | None, output: str) -> None:

@@ -12,8 +12,8 @@ class Hosts(Calls):
         host: Json = part(self._post("/v1/hosts", {"name": name} | given({"cpus": cpus, "memory_mib": memory_mib})), "host")
         return host
 
-    def hosts(self, name: str | None = None) -> Iterator[Json]:
-        return self._all("hosts", {"name": name})
+    def hosts(self, name: str | None = None, label: str | None = None) -> Iterator[Json]:
+        return self._all("hosts", {"name": name, "label": label})
 
     def host(self, host: str) -> Json:
         return self._thing("host", host)

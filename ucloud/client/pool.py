@@ -11,8 +11,8 @@ class Pools(Calls):
         pool: Json = part(self._post("/v1/pools", {"name": name, "path": path}), "pool")
         return pool
 
-    def pools(self) -> Iterator[Json]:
-        return self._all("pools", {})
+    def pools(self, name: str | None = None) -> Iterator[Json]:
+        return self._all("pools", {"name": name})
 
     def pool(self, pool: str) -> Json:
         return self._thing("pool", pool)

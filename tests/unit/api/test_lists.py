@@ -33,7 +33,8 @@ def test_pages_and_filters(filled: Cloud, noun: str, name: str) -> None:
     rest = filled.ok("GET", f"/v1/{noun}?limit=2&cursor={first['next_cursor']}")
     assert [thing["name"] for thing in first[noun] + rest[noun]] == everything
     assert rest["next_cursor"] is None
-    assert names(f"name={name}2") == [f"{name}2"]
+    third = filled.ok("GET", f"/v1/{noun}/{name}2")[noun.removesuffix("s")]
+    assert names(f"name={name}2") == names(f"name={third['id']}") == [f"{name}2"]
     assert names("label=tier") == names("label=tier=front") == names("label=spare=") == [f"{name}1"]
     assert names("label=tier=back") == names("label=tier=") == names("name=other") == []
     assert names(f"label=tier=front&name={name}0") == []

@@ -64,6 +64,8 @@ def test_pools(cloud: Cloud) -> None:
     made = cloud.ok("POST", "/v1/pools", json={"name": "default", "path": "/var/lib/ucloud/pool"}, status=201)["pool"]
     cloud.catch_up()
     assert cloud.ok("GET", "/v1/pools")["pools"] == [made]
+    assert cloud.ok("GET", "/v1/pools?name=default")["pools"] == [made]
+    assert cloud.ok("GET", "/v1/pools?name=other")["pools"] == []
     assert cloud.ok("GET", "/v1/pools/default")["pool"] == made
     cloud.refused(409, "POST", "/v1/pools", json={"name": "default", "path": "/x"})
     cloud.refused(404, "GET", "/v1/pools/other")
