@@ -27,6 +27,7 @@ from gunicorn.http import get_parser
 from gunicorn.http.errors import LimitRequestLine, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from ucloud import __version__
 from ucloud.api.body import MAX_BODY_BYTES
 from ucloud.api.describe import ErrorAnswer, ErrorShown
 from ucloud.base.text import one_line
@@ -40,7 +41,7 @@ MAX_GATHERED_BYTES = 64 * 1024 * 1024  # of all requests together
 SPARE_CONNECTIONS = 50  # so that new ones are always taken
 CHUNK_BYTES = 64 * 1024
 GONE_BEFORE = (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n|$)", re.IGNORECASE)
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]+)[ \t]*(?=\r\n|$)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n|$)", re.IGNORECASE)
 
@@ -93,7 +94,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no type annotatio
     def _read_head(self, end: int) -> bytes:
         head = bytes(self.received[:end])
         length = LENGTH.search(head)
-        body = int(length[1]) if length else 0
+        body = int(length[1][:18]) if length else 0  # whatever gunicorn takes for a length, or it would wait for the body
         self.needed = end + 4
         if head.startswith(b"PUT "):
             return b""
@@ -134,6 +135,7 @@ def refusal(status: int, code: str, message: str) -> bytes:
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         f"X-Request-Id: {id}",
+        f"X-Ucloud-Version: {__version__}",  # by this our clients know that it is no stranger who refuses them
         "Connection: close",
     )
     return "\r\n".join((*head, "", "")).encode() + body
@@ -162,6 +164,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Called by gunicorn for every connection of which a request is expected."""
         conn.begin()
         self._gathering[conn] = None
+        self._count(conn, len(conn.received))
         self.poller.register(conn.sock, EVENT_READ, partial(self._gather, conn))
         answer = conn.take(b"") if conn.received else None
         if answer is None:

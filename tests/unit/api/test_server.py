@@ -17,8 +17,12 @@ from typing import Any, BinaryIO
 
 import httpx
 import pytest
+from gunicorn.config import Config
 
 from tests.unit.api.cloud import DATA, SHA256, Cloud
+from ucloud import __version__
+from ucloud.api.body import MAX_BODY_BYTES
+from ucloud.api.front import Connection
 from ucloud.api.server import CONNECTIONS, THREADS
 from ucloud.api.services import MAX_WAITS, Places
 
@@ -164,6 +168,20 @@ def test_slow_clients_hold_up_nobody(served: Served, sent: str) -> None:
             assert served.http.get("/v1/vms").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("length", "is_over"),
+    [("9", False), ("9".zfill(30), False), ("0", True), ("9" * 30, True), (str(MAX_BODY_BYTES + 1).zfill(30), True)],
+)
+def test_no_thread_waits_for_a_body_however_its_length_is_written(length: str, is_over: bool) -> None:
+    """Over: there is nothing more to wait for, or it is refused."""
+    ours, client = socket.socketpair()
+    with ours, client:
+        connection = Connection(lambda _: None, Config(), ours, None, None)
+        connection.begin()
+        head = f"POST /v1/pools HTTP/1.1\r\n{JSON}Content-Length: {length}\r\n\r\n"
+        assert (connection.take(head.encode()) is not None) == is_over
+
+
 def test_of_too_many_connections_the_oldest_goes(served: Served) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * CONNECTIONS), hard))
@@ -224,7 +242,7 @@ def test_what_is_too_large_is_refused_with_an_envelope(served: Served, head: str
         sending.start()
         got, headers, said = answer(client)
         assert (got, said["error"]["code"]) == (status, code)
-        assert said["request_id"] == headers["x-request-id"]
+        assert (said["request_id"], __version__) == (headers["x-request-id"], headers["x-ucloud-version"])
         assert client.recv(1) == b""
         sending.join(timeout=50)
 
