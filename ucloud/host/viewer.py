@@ -139,7 +139,7 @@ class Viewer:
         if frame.opcode in (Opcode.BINARY, Opcode.CONT) and not self._in_text:
             self._type(bytes(frame.data))
         elif frame.opcode is Opcode.TEXT:
-            with contextlib.suppress(msgspec.DecodeError):  # another version's
+            with contextlib.suppress(msgspec.DecodeError, RecursionError):  # another version's, or nonsense
                 if msgspec.json.decode(frame.data, type=Wish).take:
                     self._seat.take()
 

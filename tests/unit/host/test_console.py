@@ -217,6 +217,13 @@ def test_a_viewer_that_disappears_leaves_its_place(look: Callable[..., Viewer]) 
         second.notices.clear()
 
 
+def test_a_wish_that_makes_no_sense_changes_nothing(look: Callable[..., Viewer], hypervisor: FakeHypervisor) -> None:
+    viewer = look()
+    viewer.socket.send('{"x":' + "[" * 60_000)
+    viewer.socket.send(b"still here\n")
+    viewer.until_seen(b"still here")
+
+
 def test_what_is_no_websocket_is_refused(server: Server) -> None:
     url = f"{server.url}/v1/vm/{VM}/console"
     assert httpx.get(url, headers=HEADERS, trust_env=False).status_code == 426
