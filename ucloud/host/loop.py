@@ -265,7 +265,7 @@ class HostLoop:
         now_s = self._clock.monotonic_s()
         retries = (*self._retries.values(), *self._refused.values())
         due_s = [retry.due_s - now_s for retry in retries if retry.due_s > now_s]
-        return max(0.05, min([PERIOD_S, *due_s]))
+        return max(0.05, min([self._looked_s + PERIOD_S - now_s, *due_s]))
 
     def _trim(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -230,6 +230,14 @@ def test_a_guest_that_vanishes_without_a_word_is_missed_at_the_next_look_at_ever
     assert machine.status.crashes == 1
 
 
+def test_a_change_in_between_does_not_put_off_the_look_at_everything() -> None:
+    machine = running()
+    machine.clock.pass_s(PERIOD_S)
+    machine.loop.step()
+    machine.clock.pass_s(PERIOD_S - 1)
+    assert machine.loop.step() <= 1
+
+
 def test_what_a_broken_look_missed_is_looked_at_again() -> None:
     machine = running()
     machine.tell(want="stopped")
