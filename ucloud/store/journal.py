@@ -110,8 +110,9 @@ class Journal:
                 self._waiting.popleft()
 
     def _read(self, waiting: Container[str]) -> deque[str]:
-        """What stands there already, but for what is written again after an answer that was lost."""
-        items = self._store.list(Event.at(self._writer, "")).items
+        """What stands there already, but for what is written again after an answer that was lost. In the order in which it was
+        written: ids that a clock gave while it was wrong would stay for ever, at the cost of newer ones."""
+        items = sorted(self._store.list(Event.at(self._writer, "")).items, key=lambda item: item.mod_revision)
         return deque(item.key for item in items if item.key not in waiting)
 
     def _excess(self) -> int:

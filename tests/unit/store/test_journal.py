@@ -114,6 +114,22 @@ def test_a_clock_that_is_set_back_does_not_change_their_order(case: Case) -> Non
     assert case.reasons() == ["first", "second"]
 
 
+def test_what_a_clock_told_that_was_wrong_for_a_while_goes_like_all_else(case: Case) -> None:
+    case.clock.time_s += 1e9
+    case.say("of the future")
+    case.step()
+    case.clock.time_s -= 1e9
+    case.journal = case.another()
+    case.say(*range(KEPT - 1))
+    while case.step() != IDLE_S:
+        pass
+    case.journal = case.another()
+    case.say("newest")
+    while case.step() != IDLE_S:
+        pass
+    assert case.reasons() == [*(str(number) for number in range(KEPT - 1)), "newest"]
+
+
 def test_what_is_no_text_can_be_said(case: Case) -> None:
     case.journal.say(News("unreadable", "left out: \x1b[1m\udcff"), "vm/\udcff")
     case.step()
