@@ -8,7 +8,7 @@ from ucloud.cli.event import COLUMNS
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Verb
 from ucloud.cli.options import connect, output_option
-from ucloud.cli.output import show_json, show_names, show_pairs, show_table, size
+from ucloud.cli.output import printable, show_json, show_names, show_pairs, show_table, size
 from ucloud.client import Json
 
 SHALL = {"running": "run it", "stopped": "stop it", "absent": "remove it and its disks"}
@@ -37,7 +37,7 @@ def explain(context: click.Context, vm: str, output: str) -> None:
 def show(told: Json) -> None:
     """Times are told as what has passed since, until the moment at which the API looked."""
     at = told["at"]
-    click.echo(f"{told['summary']}\n")
+    click.echo(f"{printable(told['summary'])}\n")
     error = [("Last error:", told["status"]["error"])] if told["status"] and told["status"]["error"] else []
     show_pairs(
         [

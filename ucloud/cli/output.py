@@ -45,7 +45,8 @@ def show_one(thing: Json, output: str) -> None:
 
 def show_json(value: Any) -> None:
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8" if sys.stdout else True
-    click.echo(json.dumps(value, indent=2, ensure_ascii=not is_utf8))
+    text = json.dumps(value, indent=2, ensure_ascii=not is_utf8)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def show_names(things: Sequence[Json]) -> None:

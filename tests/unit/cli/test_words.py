@@ -81,6 +81,10 @@ def test_tables_line_up_and_json_is_bare(capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert json.loads(out) == [{"name": "é"}]
     assert "é" in out
+    show_list([{"name": "\x9b31m\x7f\ud800\U000e0001"}], {}, "json")
+    out = capsys.readouterr().out
+    assert json.loads(out) == [{"name": "\x9b31m\x7f\ud800\U000e0001"}]
+    assert printable(out.replace("\n", "")) == out.replace("\n", "")
 
 
 HEAD = ["NAME", "PHASE", "HOST", "CPUS", "ID"]
