@@ -8,7 +8,7 @@ import click
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
 from ucloud.cli.options import F, connect, output_option
-from ucloud.cli.output import GAP, Columns, cut, printable, show_list, terminal_width
+from ucloud.cli.output import GAP, Columns, cut, printable, show_list, show_names, terminal_width
 from ucloud.client import Json
 
 NOUNS = ("vm", "image", "host")
@@ -64,8 +64,11 @@ def list_(context: click.Context, /, since: str | None, limit: int, output: str,
     Example:
       ucloud event list --vm web
     """
-    newest_first = list(connect(context).events(wanted(things), since, limit))
-    show_list(newest_first[::-1], LISTED, output)
+    events = list(connect(context).events(wanted(things), since, limit))[::-1]
+    if output == "name":
+        show_names([{"name": about(event)} for event in events])
+    else:
+        show_list(events, LISTED, output)
 
 
 @event.command()
@@ -82,9 +85,11 @@ def watch(context: click.Context, /, since: str | None, output: str, **things: s
     width = terminal_width()
     with suppress(KeyboardInterrupt):
         for event in connect(context).follow_events(wanted(things), since):
-            text = json.dumps(event) if output == "json" else line(event, output)
-            click.echo(text if width is None else cut(text, width))
+            is_whole = width is None or output == "json"
+            click.echo(line(event, output) if is_whole else cut(line(event, output), width))
 
 
 def line(event: Json, output: str) -> str:
+    if output == "json":
+        return json.dumps(event)
     return printable(about(event) if output == "name" else GAP.join(str(cell(event)) for cell in LISTED.values()))
