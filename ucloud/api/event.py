@@ -20,6 +20,7 @@ from ucloud.api.services import Services, services
 from ucloud.base.clock import parse_timestamp, timestamp
 from ucloud.base.errors import Invalid, NotFound, Temporary
 from ucloud.base.ids import is_id
+from ucloud.model import sense
 from ucloud.model.event import Event
 from ucloud.model.host import Host
 from ucloud.model.record import Fact, decode
@@ -138,12 +139,15 @@ def host_called(id: str, services: Services) -> str:
 
 
 def told_by(store: Store, writers: Iterable[str]) -> list[Event]:
-    """All that these writers keep, oldest first, as the store has it now. What cannot be read is left out."""
+    """All that these writers keep, oldest first, as the store has it now. What cannot be read or makes no sense is left
+    out."""
     events = []
     for writer in writers:
         for item in store.list(Event.at(writer, "")).items:
             with suppress(msgspec.DecodeError):
-                events.append(decode(Event, item.value)[0])
+                event = decode(Event, item.value)[0]
+                sense.check(item.key, event)
+                events.append(event)
     return sorted(events, key=lambda event: event.id)
 
 

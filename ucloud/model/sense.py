@@ -15,7 +15,7 @@ from ucloud.model.bookkeeping import Idempotency
 from ucloud.model.event import Event
 from ucloud.model.image import Image, Pool
 from ucloud.model.record import Record
-from ucloud.model.vm import Manifest, Placement, Vm
+from ucloud.model.vm import Manifest, Placement, Status, Vm
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 NAMED = frozenset({"id", "vm", "host", "image", "pool", "project", "name"})
@@ -40,7 +40,11 @@ def check(key: str, record: Record) -> None:
     elif isinstance(record, Pool):
         _check_path(record.path)
     elif isinstance(record, Image | Idempotency):
-        _check_time(record.created)
+        _check_time("created", record.created)
+    elif isinstance(record, Status):
+        _check_time("since", record.since)
+    elif isinstance(record, Event):
+        _check_time("time", record.time)
 
 
 @functools.cache
@@ -56,8 +60,12 @@ def _check_path(path: str) -> None:
         raise msgspec.ValidationError(f"path: {path[:80]!r} is not absolute")
 
 
-def _check_time(text: str) -> None:
+def _check_time(name: str, text: str) -> None:
+    """In UTC, as times that say where they are can be compared with no others."""
     try:
         parse_timestamp(text)
-    except ValueError as error:
-        raise msgspec.ValidationError(f"created: {text[:80]!r} is no time") from error
+        is_utc = text.endswith("Z")
+    except (ValueError, OverflowError):
+        is_utc = False
+    if not is_utc:
+        raise msgspec.ValidationError(f"{name}: {text[:80]!r} is no time in UTC")

@@ -49,6 +49,17 @@ def test_events_of_others_and_of_its_host_before_it_came_are_left_out(cloud: Clo
     assert [event["verb"] for event in cloud.ok("GET", "/v1/vms/web/explain")["events"]] == ["placed", "running", "silent"]
 
 
+def test_what_a_host_tells_that_makes_no_sense_is_left_out(cloud: Cloud) -> None:
+    host = cloud.add_host("h1")
+    cloud.add_image()
+    web, _ = cloud.add_vm("web")
+    cloud.run(web, host)
+    s = parse_timestamp(cloud.ok("GET", "/v1/vms/web")["vm"]["created"]) + 1
+    for time in ("yesterday", timestamp(s)):
+        cloud.put(Event(id=ulid(s), writer=host, time=time, verb=time, about=f"vm/{web}", reason="because"))
+    assert [event["verb"] for event in cloud.ok("GET", "/v1/vms/web/explain")["events"]] == [timestamp(s)]
+
+
 def test_there_is_nothing_to_explain(cloud: Cloud) -> None:
     cloud.refused(404, "GET", "/v1/vms/nobody/explain")
 

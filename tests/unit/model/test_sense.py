@@ -6,6 +6,7 @@ import pytest
 from tests.unit.world import EARLIER, host, manifest, placement, pool, status, vm
 from ucloud.base.ids import new_id
 from ucloud.model.bookkeeping import Idempotency
+from ucloud.model.event import Event
 from ucloud.model.image import Image
 from ucloud.model.record import Record
 from ucloud.model.sense import check
@@ -14,6 +15,7 @@ from ucloud.model.vm import Disk, PoolRef
 IMAGE = Image(id="image-1", name="tiny", pool="local", bytes=1, sha256="0", created=EARLIER)
 REQUEST = Idempotency(project="default", name="A.b_c:d", body="0", created=EARLIER)
 HOST = host("host-1")[0]
+EVENT = Event(id="e1", writer="host-1", time=EARLIER, verb="running", about="vm/a", name="Anything", reason="")
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,7 @@ HOST = host("host-1")[0]
         pool(),
         IMAGE,
         REQUEST,
+        EVENT,
         *host("host-1"),
     ],
 )
@@ -61,6 +64,10 @@ def disk(path: str) -> tuple[Disk]:
         msgspec.structs.replace(IMAGE, created="garbage"),
         msgspec.structs.replace(IMAGE, created=""),
         msgspec.structs.replace(REQUEST, created="2026-02-31T00:00:00Z"),
+        status(since="yesterday"),
+        status(since="2026-12-24T18:00:00"),
+        status(since="9999-12-31T23:59:59-23:59"),
+        msgspec.structs.replace(EVENT, time=""),
     ],
 )
 def test_what_only_a_stranger_writes_does_not(record: Record) -> None:
