@@ -82,11 +82,11 @@ def watch(context: click.Context, /, since: str | None, output: str, **things: s
     Example:
       ucloud event watch --host h1
     """
-    width = terminal_width()
+    width = terminal_width() if output != "json" else None
     with suppress(KeyboardInterrupt):
         for event in connect(context).follow_events(wanted(things), since):
-            is_whole = width is None or output == "json"
-            click.echo(line(event, output) if is_whole else cut(line(event, output), width))
+            text = line(event, output)
+            click.echo(text if width is None else cut(text, width))
 
 
 def line(event: Json, output: str) -> str:
