@@ -6,6 +6,7 @@ from contextlib import suppress
 import click
 
 from ucloud.cli.names import Reference
+from ucloud.cli.notices import trying_again
 from ucloud.cli.noun import Noun
 from ucloud.cli.options import F, connect, output_option
 from ucloud.cli.output import GAP, Columns, cut, printable, show_list, show_names, terminal_width
@@ -84,7 +85,7 @@ def watch(context: click.Context, /, since: str | None, output: str, **things: s
     """
     width = terminal_width() if output != "json" else None
     with suppress(KeyboardInterrupt):
-        for event in connect(context).follow_events(wanted(things), since):
+        for event in connect(context).follow_events(wanted(things), since, on_trouble=trying_again):
             text = line(event, output)
             click.echo(text if width is None else cut(text, width))
 

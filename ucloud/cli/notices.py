@@ -5,6 +5,8 @@ import re
 import sys
 import threading
 
+import click
+
 from ucloud import __version__
 from ucloud.cli.output import printable
 
@@ -43,3 +45,8 @@ class Notices:
 
 def _number(match: re.Match[str]) -> tuple[int, int]:
     return int(match[1]), int(match[2])
+
+
+def trying_again(why: str) -> None:
+    """For whoever follows something without end."""
+    click.echo(f"({printable(why)}; trying again)", err=True)

@@ -5,8 +5,9 @@ from contextlib import suppress
 import click
 
 from ucloud.cli.names import Reference
+from ucloud.cli.notices import trying_again
 from ucloud.cli.options import connect
-from ucloud.cli.output import GuestOutput, printable
+from ucloud.cli.output import GuestOutput
 
 
 @click.command()
@@ -26,14 +27,10 @@ def log(context: click.Context, vm: str, follow: bool) -> None:
     client, shown = connect(context), GuestOutput()
     if follow:
         with suppress(KeyboardInterrupt):
-            for piece in client.follow_log(vm, on_trouble=_tell):
+            for piece in client.follow_log(vm, on_trouble=trying_again):
                 shown.show(piece)
         return
     data, truncated = client.vm_log(vm)
     if truncated:
         click.echo("(older parts of the log are gone)", err=True)
     shown.show(data)
-
-
-def _tell(why: str) -> None:
-    click.echo(f"({printable(why)}; trying again)", err=True)

@@ -8,7 +8,7 @@ from itertools import islice
 import httpx
 
 from ucloud.base.errors import Error, Temporary
-from ucloud.client.calls import Calls, Json, given
+from ucloud.client.calls import Calls, Json, Tell, given
 
 SILENCE_S = 30.0  # the API gives a sign of life every 10 s
 
@@ -19,19 +19,28 @@ class Events(Calls):
         default all that are kept."""
         return islice(self._all("events", {"about": about, "since": since}), limit)
 
-    def follow_events(self, about: str | None = None, since: str | None = None) -> Iterator[Json]:
+    def follow_events(
+        self, about: str | None = None, since: str | None = None, on_trouble: Tell | None = None
+    ) -> Iterator[Json]:
         """Each as it happens, without end: from now on, or from `since` on. What happens while the connection is broken comes
-        when it works again. Raises what the API refuses it with."""
-        params, headers = {"follow": "true"} | given({"about": about, "since": since}), {"Accept": "text/event-stream"}
+        when it works again. on_trouble: called with the reason when nothing can be heard for a while. Raises what the API
+        refuses it with, and Unreachable where there is none to begin with."""
+        wanted = given({"about": about, "since": since})
+        self._transport.request("GET", "/v1/events", params=wanted | {"limit": 1})
+        params, headers, trouble = wanted | {"follow": "true"}, {"Accept": "text/event-stream"}, ""
         while True:
             try:
                 with self._transport.stream("/v1/events", params, headers, SILENCE_S) as response:
+                    trouble = ""
                     for position, event in sent(response):
                         headers["Last-Event-ID"] = position
                         yield event
                 pause_s = 1.0  # that server stops
             except Temporary as error:
                 pause_s = error.retry_s
+                if on_trouble and error.message != trouble:
+                    on_trouble(error.message)
+                trouble = error.message
             time.sleep(pause_s)
 
 

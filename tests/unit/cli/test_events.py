@@ -5,11 +5,13 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.golden.served import Served, served
 from tests.unit.api.test_events import put
 from tests.unit.cli.program import on_terminal, run, start
+from tests.unit.cli.test_client import REFUSED, Servers, ok
 
 SINCE = ("--since", "2026-11-22T00:00:00Z")
 
@@ -68,6 +70,28 @@ def test_what_is_refused_is_said(environment: dict[str, str]) -> None:
         done = run("event", verb, "--since", "noon", environment=environment)
         assert done.returncode == 1
         assert "a time in UTC, as in 2026-11-22T14:51:31Z" in done.stderr
+
+
+def test_who_cannot_be_reached_is_said_at_once() -> None:
+    done = run("--api", "http://[::1]:1", "event", "watch", environment={})
+    assert done.returncode == 1
+    assert "tried http://[::1]:1: nothing listens there" in done.stderr
+
+
+def sse(id: str) -> httpx.Response:
+    response = ok({})
+    return httpx.Response(200, headers=response.headers, text=f'id: {id}\ndata: {{"verb": "{id}"}}\n\n')
+
+
+def test_following_goes_on_where_it_broke_and_tells_each_trouble_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ucloud.client.event.time.sleep", lambda s: None)
+    servers = Servers(a=[ok({}), sse("1"), REFUSED, REFUSED, sse("2"), REFUSED, sse("3")])
+    told: list[str] = []
+    events = servers.client().follow_events(on_trouble=told.append)
+    assert [next(events)["verb"] for _ in range(3)] == ["1", "2", "3"]
+    assert told == ["the API does not answer"] * 2
+    streams = [request for _, request in servers.asked if "follow" in request.url.params]
+    assert streams[-1].headers["Last-Event-ID"] == "2"
 
 
 @pytest.mark.parametrize("form", ["table", "json", "name"])
