@@ -135,7 +135,7 @@ def refusal(status: int, code: str, message: str) -> bytes:
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         f"X-Request-Id: {id}",
-        f"X-Ucloud-Version: {__version__}",  # by this our clients know that it is no stranger who refuses them
+        f"X-Ucloud-Version: {__version__}",
         "Connection: close",
     )
     return "\r\n".join((*head, "", "")).encode() + body
