@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import cast
 
 import httpx
@@ -49,8 +50,10 @@ class Places:
                 self.taken -= 1
 
 
-def _host_client() -> httpx.Client:
-    return httpx.Client(trust_env=False, timeout=httpx.Timeout(5.0), follow_redirects=False)
+def host_client(transport: httpx.BaseTransport | None = None) -> httpx.Client:
+    """Keeps no cookies: a host that was taken over could fill the memory with them."""
+    none = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx.Client(trust_env=False, timeout=httpx.Timeout(5.0), follow_redirects=False, cookies=none, transport=transport)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Services:
     view: SharedView
     pools: Callable[[Pool], PoolDriver]
     clock: Clock = field(default_factory=SystemClock)
-    hosts: httpx.Client = field(default_factory=_host_client)
+    hosts: httpx.Client = field(default_factory=host_client)
     waits: Places = field(default_factory=lambda: Places(MAX_WAITS, "requests are waiting"))
     uploads: Places = field(default_factory=lambda: Places(MAX_UPLOADS, "uploads are running"))
     watchers: Places = field(default_factory=lambda: Places(MAX_WATCHERS, "clients follow the events"))

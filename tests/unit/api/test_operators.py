@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.unit.api.cloud import Cloud
-from ucloud.api.services import Services
+from ucloud.api.services import Services, host_client
 from ucloud.base.errors import Temporary
 from ucloud.model.host import Alive, Endpoint, Host
 from ucloud.model.secret import Secret
@@ -140,8 +140,8 @@ class Log:
         self.host = cloud.add_host()
         cloud.put(Endpoint(host=self.host, url="http://[fd00::1]:99", token=Secret("t0ken")))
         old: Services = cloud.app.extensions["ucloud"]
-        transport = httpx.Client(transport=httpx.MockTransport(self.handle))
-        cloud.app.extensions["ucloud"] = Services(old.store, old.view, old.pools, hosts=transport)
+        self.client = host_client(httpx.MockTransport(self.handle))
+        cloud.app.extensions["ucloud"] = Services(old.store, old.view, old.pools, hosts=self.client)
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
@@ -167,6 +167,16 @@ def test_log(cloud: Cloud) -> None:
     assert log.asked[0].headers["Authorization"] == "Bearer t0ken"
     log.answer = httpx.Response(200, content=b"x", headers={"X-Log-End": "9"})
     assert cloud.http.get("/v1/vms/web/log").headers["X-Log-Truncated"] == "true"
+
+
+def test_nothing_that_hosts_send_is_kept(cloud: Cloud) -> None:
+    cloud.add_image()
+    log = Log(cloud)
+    vm, _ = cloud.add_vm()
+    cloud.run(vm, log.host)
+    log.answer = httpx.Response(200, headers={"Set-Cookie": "a=1; Max-Age=9999999"})
+    assert cloud.http.get("/v1/vms/web/log").status_code == 200
+    assert len(log.client.cookies) == 0
 
 
 @pytest.mark.parametrize("answer", [httpx.ConnectTimeout("slow"), httpx.ConnectError("no"), httpx.Response(401)])
