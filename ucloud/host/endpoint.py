@@ -8,8 +8,9 @@ import hmac
 import re
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET6
+from socket import AF_INET6, SHUT_RDWR, socket
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -40,6 +41,8 @@ class Server(ThreadingHTTPServer):
         self.token, self.hypervisor = token, hypervisor
         self.lines, self.stopping = Lines(hypervisor), threading.Event()
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._strangers: dict[socket, None] = {}  # who has shown no token yet, oldest first
         self.url = f"http://[{address}]:{self.server_address[1]}"
 
     def shutdown(self) -> None:
@@ -48,16 +51,31 @@ class Server(ThreadingHTTPServer):
         super().shutdown()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Whoever comes when all places are taken is hung up on, and may come again."""
+        """Whoever comes when all places are taken is hung up on, and may come again: a stranger has made room then."""
         if self._places.acquire(blocking=False):
+            with self._lock:
+                self._strangers[request] = None
             super().process_request(request, client_address)
         else:
+            self._hang_up_on_a_stranger()
             self.shutdown_request(request)
+
+    def _hang_up_on_a_stranger(self) -> None:
+        with self._lock, suppress(OSError):
+            if oldest := next(iter(self._strangers), None):
+                del self._strangers[oldest]
+                oldest.shutdown(SHUT_RDWR)  # its thread notices
+
+    def know(self, connection: socket) -> None:
+        """It has shown the token, or is over."""
+        with self._lock:
+            self._strangers.pop(connection, None)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.know(request)
             self._places.release()
 
 
@@ -71,6 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
             self._answer(401, b"this host's token is missing or wrong\n")
             return
+        self.server.know(self.connection)
         url = urlsplit(self.path)
         query = {name: value for name, value in parse_qsl(url.query) if re.fullmatch("[0-9]{1,18}", value)}
         match url.path.split("/"):
