@@ -141,6 +141,21 @@ def test_progress_on_a_terminal_is_one_line_that_is_rewritten(environment: dict[
     assert any("tardy: pending: waiting" in frame and "…" in frame for frame in frames), frames
 
 
+@pytest.mark.parametrize("columns", [20, 80])
+def test_an_upload_on_a_terminal_has_a_bar(environment: dict[str, str], tmp_path: Path, columns: int) -> None:
+    file = tmp_path / "disk.img"
+    file.write_bytes(b"x" * (8 << 20))
+    upload = ("image", "upload", f"disk-{columns}", str(file))
+    code, shown = on_terminal(*upload, environment=environment, columns=columns)
+    assert code == 0, shown
+    frames = [CONTROL.sub("", frame) for frame in re.split("[\r\n]", shown)]
+    bars = [frame for frame in frames if frame.startswith("uploading")]
+    assert bars, frames
+    if columns == 80:
+        assert re.search(r" 8\.0/8\.0 MiB +(\?|[0-9.]+ .?B/s) +0:00:00$", bars[-1]), bars
+    assert max(map(len, bars)) <= columns
+
+
 def test_ctrl_c_says_that_the_work_goes_on(api: Served, environment: dict[str, str]) -> None:
     with start("vm", "create", "slow", "--image", "tiny", environment=environment, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
