@@ -84,8 +84,9 @@ def refuse_less(done: Mapping[str, object], names: Sequence[str]) -> None:
         raise Failed(f"{len(names) - len(done)} of {len(names)} were refused")
 
 
-def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look: str, hint: str = "") -> None:
-    """Until all have ended; each with the name of what it is about. `hint`: what to do if it takes long.
+def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look: str, hint: str = "") -> list[Json]:
+    """Until all have ended; each with the name of what it is about. `hint`: what to do if it takes long. The actions as they
+    ended, in the same order.
 
     Raises Failed; and TimedOut, Temporary or Interrupted, which say that the work goes on and that `look` is the command to
     see how far it is.
@@ -109,6 +110,7 @@ def wait(client: Client, actions: list[tuple[str, Json]], timeout_s: float, look
     except KeyboardInterrupt:
         raise Interrupted(f"{_names(actions)}: no longer waiting; the work goes on, see: {look}") from None
     _judge({name: result for (name, _), result in zip(actions, ended, strict=True)}, last, timeout_s, look)
+    return [action for action in ended if isinstance(action, dict)]
 
 
 def _judge(ended: dict[str, Json | Error], last: dict[str, str], timeout_s: float, look: str) -> None:

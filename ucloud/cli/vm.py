@@ -259,7 +259,8 @@ def delete(context: click.Context, vms: tuple[str, ...], no_wait: bool, timeout_
     client, names = connect(context), list(dict.fromkeys(vms))
     actions = progress.ask_each(names, client.delete_vm)
     if not no_wait:
-        progress.wait(client, list(actions.items()), timeout_s, look="ucloud vm list")
+        ended = progress.wait(client, list(actions.items()), timeout_s, look="ucloud vm list")
+        actions = dict(zip(actions, ended, strict=True))
     _show_deleted(actions, no_wait, output)
     progress.refuse_less(actions, names)
 
