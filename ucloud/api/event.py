@@ -4,6 +4,7 @@ They are read from a view of their own (`Services.events`), so that nobody who l
 """
 
 import heapq
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -191,7 +192,7 @@ def _follow(services: Services, position: Position, about: str, since: str) -> I
             news = sorted((place, fact.record) for fact in view.all(Event).values() if (place := position_of(fact)) > position)
         for position, event in news:
             if fits(event, about, since):
-                data = msgspec.json.encode(show(event, services)).decode()
+                data = json.dumps(msgspec.to_builtins(show(event, services)))  # ASCII: some clients know more ends of lines
                 yield f"id: {position[0]}.{position[1]}\ndata: {data}\n\n"
         if not events.wait_until(is_new, HEARTBEAT_S):
             yield ": nothing new\n\n"

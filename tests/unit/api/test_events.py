@@ -1,7 +1,7 @@
 """Events: listed, newest first, and followed as they happen."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 from werkzeug.test import TestResponse
@@ -29,7 +29,7 @@ def verbs(cloud: Cloud, query: str = "") -> list[str]:
     return [event["verb"] for event in cloud.ok("GET", f"/v1/events{query}")["events"]]
 
 
-def follow(cloud: Cloud, query: str = "", position: str = "") -> Iterator[tuple[str, str]]:
+def follow(cloud: Cloud, query: str = "", position: str = "") -> Generator[tuple[str, str], None, None]:
     """Position and verb of each event that is sent; signs of life are left out."""
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": position} if position else {})
     response = cloud.http.get(f"/v1/events{query}", headers=headers)
@@ -37,7 +37,7 @@ def follow(cloud: Cloud, query: str = "", position: str = "") -> Iterator[tuple[
     return sent(response)
 
 
-def sent(response: TestResponse) -> Iterator[tuple[str, str]]:
+def sent(response: TestResponse) -> Generator[tuple[str, str], None, None]:
     id = ""
     try:
         for chunk in response.iter_encoded():
@@ -116,6 +116,14 @@ def test_only_those_that_were_asked_for_are_sent(cloud: Cloud) -> None:
     put(cloud, "scheduler", 1, "placed")
     put(cloud, "scheduler", 2, "waits", "vm/vm-01kd2g5x8p6q0v3n9r7t4w1y2z")
     assert next(stream)[1] == "waits"
+    stream.close()
+
+
+def test_no_text_of_a_stranger_ends_a_line(cloud: Cloud) -> None:
+    stream = follow(cloud)
+    put(cloud, "host-2", 1, "a\u2028id: 9.x\x85data: {}")
+    put(cloud, "scheduler", 2, "placed")
+    assert [next(stream)[1], next(stream)[1]] == ["a\u2028id: 9.x\x85data: {}", "placed"]
     stream.close()
 
 
