@@ -58,10 +58,10 @@ class Calls:
         found: Json = part(self._get(noun, reference), noun)
         return found
 
-    def _get(self, noun: str, reference: str) -> httpx.Response:
-        """Raises NotFound, whose details say of which noun there is none."""
+    def _get(self, noun: str, reference: str, below: str = "", patience_s: float | None = None) -> httpx.Response:
+        """The thing itself, or what its path has `below` it. Raises NotFound, whose details say of which noun there is none."""
         try:
-            return self._transport.request("GET", path_of(noun, reference))
+            return self._transport.request("GET", path_of(noun, reference) + below, patience_s=patience_s)
         except NotFound as error:
             raise NotFound(error.message, {noun: reference} | error.details) from error
 

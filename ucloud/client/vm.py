@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ucloud.client.calls import Calls, Json, given, part, path_of
+from ucloud.client.calls import Calls, Json, given, part
 
 LOG_PATIENCE_S = 4.0  # the log is on one host; if that is away, waiting long is no use
 
@@ -76,13 +76,13 @@ class Vms(Calls):
 
     def vm_log(self, vm: str) -> tuple[bytes, bool]:
         """What the guest wrote to its serial line, and whether older parts of it are gone."""
-        response = self._transport.request("GET", f"{path_of('vm', vm)}/log", patience_s=LOG_PATIENCE_S)
+        response = self._get("vm", vm, "/log", LOG_PATIENCE_S)
         return response.content, response.headers.get("X-Log-Truncated") == "true"
 
     def explain_vm(self, vm: str) -> Json:
         """Why it is as it is: what is wanted, where it is placed, what its host was told and says, what is waited for, the last
         events, and what one can do."""
-        explanation: Json = self._transport.request("GET", f"{path_of('vm', vm)}/explain").json()
+        explanation: Json = self._get("vm", vm, "/explain").json()
         return explanation
 
     def _act(self, vm: str, verb: str, body: Json | None = None) -> Json:
