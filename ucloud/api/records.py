@@ -103,14 +103,14 @@ def find(noun: str, reference: str, *scope: str, source: Source | None = None) -
         return reference
     owner = (source or fresh()).get(Unique, keys.unique(noun, *scope, reference)) if is_name(reference) else None
     if owner is None:
-        raise NotFound(f"there is no {noun} {reference[:80]!r}")
+        raise NotFound(f"there is no {noun} {reference[:80]!r}", {noun: reference[:80]})
     return owner.record.owner
 
 
 def found(kind: type[R], noun: str, reference: str, *scope: str, source: Source | None = None) -> Fact[R]:
     fact = (source or fresh()).get(kind, kind.at(find(noun, reference, *scope, source=source)))
     if fact is None:
-        raise NotFound(f"there is no {noun} {reference[:80]!r}")
+        raise NotFound(f"there is no {noun} {reference[:80]!r}", {noun: reference[:80]})
     return fact
 
 

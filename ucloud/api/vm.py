@@ -182,7 +182,7 @@ def get_vm(reference: str) -> Response:
     source = ShowSource(*phase.keys_of(id, _seen_host(id)))
     vm = source.get(Vm, Vm.at(id))
     if vm is None:
-        raise NotFound(f"there is no vm {reference[:80]!r}")
+        raise NotFound(f"there is no vm {reference[:80]!r}", {"vm": reference[:80]})
     return tagged(VmAnswer(_with_since(show(vm, source))), vm)
 
 
