@@ -12,6 +12,7 @@ from tests.conftest import RunningCloud
 from tests.contract.hypervisors import PROGRAMS
 from ucloud.base.clock import SystemClock
 from ucloud.client import Client
+from ucloud.model.event import Event
 from ucloud.store.etcd import EtcdStore
 
 TREE = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def tiny(api: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Traces:
-    """Everything on this machine and in the store that names an id."""
+    """Everything on this machine and in the store that names an id, but for events: they tell of what was."""
 
     def __init__(self, cloud: RunningCloud, store: EtcdStore) -> None:
         self._cloud, self._store = cloud, store
@@ -71,7 +72,7 @@ class Traces:
         return [*self.records(vm), *self.processes(vm), *self.files(vm), *self.mounts(vm), *self.links(vm)]
 
     def records(self, vm: str) -> list[str]:
-        items = self._store.list("").items
+        items = [item for item in self._store.list("").items if not item.key.startswith(Event.prefix)]
         return [item.key for item in items if vm in item.key or vm.encode() in item.value]
 
     def processes(self, vm: str) -> list[str]:

@@ -67,7 +67,7 @@ def run_program() -> None:
 
     for command in (up, down, status, lab):
         program.add_command(command)
-    program()
+    program(prog_name="ucloud")
 
 
 def run_daemon() -> int:
