@@ -35,6 +35,7 @@ HEARTBEAT_S = 10.0
 RETRY_MS = 1000  # after which a client that was cut off asks again
 POSITION = re.compile(r"([0-9]{1,18})\.([0-9a-z-]{1,100})")
 OF_HEARTBEAT = ("silent", "heard")
+SCHEDULER = "scheduler"
 AFTER_ALL = "~"  # sorts behind every id
 SCOPES = {"vm": (PROJECT,), "image": (PROJECT,), "host": ()}
 
@@ -152,10 +153,15 @@ def told_by(store: Store, writers: Iterable[str]) -> list[Event]:
     return sorted(events, key=lambda event: event.id)
 
 
+def tells_of_heartbeat(event: Event, host: str) -> bool:
+    """That it fell silent, or is heard of again. What a host says of itself is no proof."""
+    return event.writer == SCHEDULER and event.about == Host.at(host) and event.verb in OF_HEARTBEAT
+
+
 def silent_since(events: Iterable[Event], host: str) -> str | None:
     """Since when nobody has heard of a host that is down: that stands in no record, but the scheduler has told of it, if it was
     watching then. events: oldest first."""
-    told = [event for event in events if event.about == Host.at(host) and event.verb in OF_HEARTBEAT]
+    told = [event for event in events if tells_of_heartbeat(event, host)]
     return told[-1].time if told and told[-1].verb == "silent" else None
 
 

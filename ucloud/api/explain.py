@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from ucloud.api import event, phase
 from ucloud.api.advice import Advice, advice
 from ucloud.api.describe import describe
-from ucloud.api.event import OF_HEARTBEAT, EventShown
+from ucloud.api.event import EventShown
 from ucloud.api.fields import Id, Timestamp
 from ucloud.api.phase import Phase, Sight, State, Waiting
 from ucloud.api.records import fresh
@@ -95,7 +95,7 @@ def explain_vm(reference: str) -> Explanation:
     shown, sight = show(vm, source), phase.gather(source, vm)
     state = phase.state(sight)
     host = sight.placement.host if sight.placement else ""
-    events = told_about(event.told_by(services().store, ("scheduler", *([host] if host else []))), vm.record, host)
+    events = told_about(event.told_by(services().store, (event.SCHEDULER, *([host] if host else []))), vm.record, host)
     wish = source.get(Host, Host.at(vm.record.host)) if is_id(vm.record.host) else None
     return Explanation(
         id=shown.id,
@@ -175,11 +175,8 @@ def said(status: Status, alive: bool) -> Said:
 
 def told_about(events: list[Event], vm: Vm, host: str) -> list[Event]:
     """Those about the VM; and since it was made, those that tell that its host fell silent or is heard of again."""
-    of_host = f"{Host.prefix}{host}"
     return [
-        event
-        for event in events
-        if event.about == vm.key or (event.about == of_host and event.verb in OF_HEARTBEAT and event.time > vm.created)
+        item for item in events if item.about == vm.key or (event.tells_of_heartbeat(item, host) and item.time > vm.created)
     ]
 
 
