@@ -17,7 +17,8 @@ from ucloud.daemon.control import LOOPS
 from ucloud.driver.hypervisor.contract import GuestSpec
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.fake import FakePool
-from ucloud.host.loop import Heartbeat, HostLoop
+from ucloud.host.heartbeat import Heartbeat
+from ucloud.host.loop import HostLoop
 from ucloud.image.loop import ImageLoop
 from ucloud.loop import Loop
 from ucloud.model import keys

@@ -14,7 +14,8 @@ from sim.store import Connection
 from sim.world import Killed, World
 from ucloud.daemon.control import LOOPS
 from ucloud.driver.pool.contract import Pool
-from ucloud.host.loop import Heartbeat, HostLoop
+from ucloud.host.heartbeat import Heartbeat
+from ucloud.host.loop import HostLoop
 from ucloud.idempotency.decide import PERIOD_S
 from ucloud.idempotency.decide import decide as sweep
 from ucloud.image.loop import ImageLoop

@@ -6,7 +6,8 @@ from tests.unit.world import FaultyStore, HandClock, manifest
 from ucloud.driver.hypervisor.fake import FakeHypervisor
 from ucloud.driver.hypervisor.fake import Machine as Guests
 from ucloud.driver.pool.fake import FakePool
-from ucloud.host.loop import Executor, HostLoop
+from ucloud.host.executor import Executor
+from ucloud.host.loop import HostLoop
 from ucloud.model.guest import GuestSpec
 from ucloud.model.host import Endpoint, Inventory
 from ucloud.model.record import Record, decode, encode

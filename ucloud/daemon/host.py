@@ -17,7 +17,9 @@ from ucloud.daemon import drivers
 from ucloud.daemon.process import open_store, raise_file_limit, stop_on_signals
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.host.endpoint import Server
-from ucloud.host.loop import Heartbeat, HostLoop, Threads
+from ucloud.host.executor import Threads
+from ucloud.host.heartbeat import Heartbeat
+from ucloud.host.loop import HostLoop
 from ucloud.loop import run_all
 from ucloud.model import keys
 from ucloud.model.host import Alive, Endpoint, Inventory

@@ -7,10 +7,8 @@ may be killed at any moment: everything is found again by looking.
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import Protocol
 
 import msgspec
 
@@ -21,7 +19,9 @@ from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.pool.contract import Pool
 from ucloud.host import wanted
 from ucloud.host.decide import Act, Step, Verb, World, decide
+from ucloud.host.executor import Executor
 from ucloud.host.news import news_of
+from ucloud.host.retry import Retry
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import Decision, absent, unchanged
 from ucloud.model.event import News
@@ -30,7 +30,6 @@ from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, PoolRef, Status, Vm
 from ucloud.store.contract import Store
 from ucloud.store.journal import Journal
-from ucloud.store.lease import LeasedKey
 from ucloud.store.view import View
 
 log = logging.getLogger("ucloud.host")
@@ -41,45 +40,6 @@ FIRST_REFUSED_S = 0.05  # the watch brings what somebody else wrote, as a rule
 ASK_AGAIN_S = 10.0  # a guest that still boots does not hear the power button
 
 
-class Executor(Protocol):
-    """Runs steps, several at once, never two of one VM. The simulator has its own, with an order by chance."""
-
-    def busy(self) -> frozenset[str]: ...
-
-    def submit(self, vm: str, work: Callable[[], None]) -> None: ...
-
-
-class Threads:
-    """An executor with `workers` threads; `wake` is called after every step. A bug in a step is raised by `busy`."""
-
-    def __init__(self, workers: int, wake: Callable[[], None]) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="step")
-        self._wake = wake
-        self._lock = threading.Lock()
-        self._busy: set[str] = set()
-        self._bug: BaseException | None = None
-
-    def busy(self) -> frozenset[str]:
-        if self._bug:
-            raise self._bug
-        with self._lock:
-            return frozenset(self._busy)
-
-    def submit(self, vm: str, work: Callable[[], None]) -> None:
-        with self._lock:
-            self._busy.add(vm)
-        self._pool.submit(self._run, vm, work)
-
-    def _run(self, vm: str, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as bug:
-            self._bug = bug
-        with self._lock:
-            self._busy.discard(vm)
-        self._wake()
-
-
 class Outcome(msgspec.Struct, frozen=True):
     """What became of a step. revision: of a commit that happened; error: why an act failed, or a commit was lost."""
 
@@ -87,26 +47,6 @@ class Outcome(msgspec.Struct, frozen=True):
     step: Step
     revision: int = 0
     error: Error | None = None
-
-
-class Retry:
-    """When to try something again that failed or that takes a while; times are of the monotonic clock. manifest: the one
-    it was tried for; another one is tried at once."""
-
-    def __init__(self, manifest: Manifest | None) -> None:
-        self.manifest = manifest
-        self.times = 0
-        self.first_s = self.due_s = 0.0
-
-    def note(self, now_s: float, pause_s: float) -> None:
-        self.first_s = self.first_s if self.times else now_s
-        self.times += 1
-        self.due_s = now_s + pause_s
-
-    @property
-    def doubled(self) -> float:
-        """1, 2, 4, … with each time, until it is more than anybody waits for."""
-        return 2.0 ** min(self.times, 16)
 
 
 class HostLoop:
@@ -390,16 +330,3 @@ def is_wanted(verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest]
 def described(inventory: Inventory) -> str:
     strays = f"; left here, though no manifest names it: {', '.join(inventory.stray_vms)}" if inventory.stray_vms else ""
     return f"{inventory.cpus} cores and {inventory.memory_mib} MiB{strays}"
-
-
-class Heartbeat:
-    """Keeps `alive/<host>` there. A loop of its own, so that a slow look at the guests never delays it."""
-
-    name = "heartbeat"
-
-    def __init__(self, leased: LeasedKey, period_s: float) -> None:
-        self._leased, self._period_s = leased, period_s
-
-    def step(self) -> float:
-        self._leased.beat()
-        return self._period_s

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.machine import VM, Machine
 from tests.unit.world import EARLIER, manifest, status
 from ucloud.base.errors import Temporary
-from ucloud.host.loop import LONGEST_RETRY_S, PERIOD_S, Threads
+from ucloud.host.executor import Threads
+from ucloud.host.loop import LONGEST_RETRY_S, PERIOD_S
 from ucloud.model.guest import Guest
 
 DEADLINE_S = 30.0
