@@ -74,7 +74,14 @@ def convert(values: Mapping[str, Any], kind: type[S], strict: bool, bad: Mapping
     wrong |= {name[:100]: "unknown field" for name in values if name not in known}
     if wrong:
         raise Invalid("; ".join(f"{name}: {why}" for name, why in list(wrong.items())[:MAX_NAMED]), wrong)
+    if len(good) < least(kind):
+        raise Invalid(f"name at least one of {', '.join(known)}", dict.fromkeys(known, "is missing"))
     return kind(**good)
+
+
+def least(kind: type[Struct]) -> int:
+    """How many fields must be there, whichever: 1 of a struct that says `at_least_one`."""
+    return int(getattr(kind, "at_least_one", False))
 
 
 def given(struct: Struct) -> dict[str, Any]:

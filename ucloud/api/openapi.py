@@ -14,7 +14,7 @@ from msgspec import NODEFAULT, UNSET, Struct
 from werkzeug.routing import Rule
 
 from ucloud import __version__
-from ucloud.api.body import Field, fields_of
+from ucloud.api.body import Field, fields_of, least
 from ucloud.api.describe import ErrorAnswer, Gone, Nothing, describe
 from ucloud.base.errors import Conflict, Error, Forbidden, Invalid, NotFound, PreconditionFailed, Temporary
 
@@ -123,7 +123,7 @@ def _operation(rule: Rule, method: str, said: describe, text: str) -> Json:
     if said.raw:
         operation["requestBody"] = {"required": True, "content": {said.raw: {"schema": {}}}}
     elif said.body is not Nothing:
-        is_required = any(field.required for field in fields_of(said.body).values())
+        is_required = least(said.body) > 0 or any(field.required for field in fields_of(said.body).values())
         schema = {"$ref": REF.format(name=said.body.__name__)}
         operation["requestBody"] = {"required": is_required, "content": {"application/json": {"schema": schema}}}
     return operation
@@ -196,6 +196,8 @@ def _schemas(bodies: set[type[Struct]], answers: set[type[Struct]]) -> Json:
     for kind in bodies:
         schema = schemas[kind.__name__]
         schema["additionalProperties"] = False
+        if least(kind):
+            schema["minProperties"] = least(kind)
         for name, field in fields_of(kind).items():
             schema["properties"][name] = _ruled(schema["properties"][name], field)
     return dict(sorted(schemas.items()))

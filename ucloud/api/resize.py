@@ -1,7 +1,7 @@
 """/v1/vms/…/actions/resize: other cores, other memory, a larger disk. Of a stopped VM, or one that has no host yet: nothing may
 run that has more than its host was told (decision 0007)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from flask import Blueprint
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -21,6 +21,7 @@ routes = Blueprint("resize", __name__)
 
 
 class VmResize(Struct, frozen=True):
+    at_least_one: ClassVar[bool] = True
     cpus: Cpus | UnsetType = UNSET
     memory_mib: MemoryMib | UnsetType = UNSET
     disk_mib: Annotated[DiskMib | UnsetType, Meta(description="a disk can only grow")] = UNSET
@@ -32,9 +33,6 @@ def resize_vm(reference: str, body: VmResize) -> VmAccepted:
     """Stop it first. What is not named stays. It waits until its host has room for what it gets more; 507 at once if no host
     that it may run on is large enough."""
     id, wanted = find("vm", reference, PROJECT), given(body)
-    if not wanted:
-        fields = list(VmResize.__struct_fields__)
-        raise Invalid(f"name at least one of {', '.join(fields)}", dict.fromkeys(fields, "is missing"))
 
     def make() -> Wish:
         """Read in this order, so that a VM that is at rest stays so until its record changes. One that has no host gets none
