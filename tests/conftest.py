@@ -17,19 +17,32 @@ from ucloud.client import Client
 settings.register_profile("ucloud", deadline=None)  # no test is about how fast a busy machine is
 settings.load_profile("ucloud")
 
+NOT_QUICK = {  # they start servers and programs, or work for a minute
+    "tests/property/test_openapi.py",
+    "tests/sim/test_protections.py",
+    "unit/api/test_console.py",
+    "unit/api/test_server.py",
+    "unit/cli/test_addresses.py",
+    "unit/cli/test_console.py",
+    "unit/cli/test_example.py",
+    "unit/cli/test_program.py",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="of the contract tests only those on memory and fakes")
+    parser.addoption("--quick", action="store_true", help="neither services, nor programs, nor what takes minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--quick"):
-        items[:] = [item for item in items if "contract" not in item.path.parts or is_quick(item.name)]
+        items[:] = [item for item in items if is_quick(item)]
 
 
-def is_quick(name: str) -> bool:
-    """By the parameter in brackets: test_list[memory], test_start[fake in a directory]."""
-    return "memory" in name or "fake" in name
+def is_quick(item: pytest.Item) -> bool:
+    """Contract tests by the parameter in brackets: test_list[memory], test_start[fake in a directory]."""
+    if "contract" in item.path.parts:
+        return "memory" in item.name or "fake" in item.name
+    return "/".join(item.path.parts[-3:]) not in NOT_QUICK
 
 
 class RunningCloud:
