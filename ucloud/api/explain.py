@@ -13,7 +13,7 @@ from ucloud.api.fields import Id, Timestamp
 from ucloud.api.phase import Phase, Sight, State, Waiting
 from ucloud.api.records import fresh
 from ucloud.api.services import services
-from ucloud.api.vm import show, vm_of
+from ucloud.api.vm import show_sight, vm_of
 from ucloud.base.ids import is_id
 from ucloud.model.event import Event
 from ucloud.model.host import Host
@@ -92,8 +92,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
 def explain_vm(reference: str) -> Explanation:
     """Read from the store at this moment, one record after the other."""
     vm, source = vm_of(reference), fresh()
-    shown, sight = show(vm, source), phase.gather(source, vm)
-    state = phase.state(sight)
+    sight = phase.gather(source, vm)
+    shown, state = show_sight(sight, source), phase.state(sight)
     host = sight.placement.host if sight.placement else ""
     events = told_about(event.told_by(services().store, (event.SCHEDULER, *([host] if host else []))), vm.record, host)
     wish = source.get(Host, Host.at(vm.record.host)) if is_id(vm.record.host) else None

@@ -97,20 +97,24 @@ def get(kind: type[R], key: str) -> Fact[R] | None:
     return fresh().get(kind, key)
 
 
+def missing(noun: str, reference: str) -> NotFound:
+    return NotFound(f"there is no {noun} {reference[:80]!r}", {noun: reference[:80]})
+
+
 def find(noun: str, reference: str, *scope: str, source: Source | None = None) -> str:
     """The id of what is called `reference` (an id or a name). Raises NotFound. source: the store, unless told otherwise."""
     if is_id(reference) and reference.startswith(f"{noun}-"):
         return reference
     owner = (source or fresh()).get(Unique, keys.unique(noun, *scope, reference)) if is_name(reference) else None
     if owner is None:
-        raise NotFound(f"there is no {noun} {reference[:80]!r}", {noun: reference[:80]})
+        raise missing(noun, reference)
     return owner.record.owner
 
 
 def found(kind: type[R], noun: str, reference: str, *scope: str, source: Source | None = None) -> Fact[R]:
     fact = (source or fresh()).get(kind, kind.at(find(noun, reference, *scope, source=source)))
     if fact is None:
-        raise NotFound(f"there is no {noun} {reference[:80]!r}", {noun: reference[:80]})
+        raise missing(noun, reference)
     return fact
 
 

@@ -29,6 +29,7 @@ from ucloud.api.records import (
     found,
     fresh,
     get,
+    missing,
 )
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound, Temporary
@@ -182,7 +183,7 @@ def get_vm(reference: str) -> Response:
     source = ShowSource(*phase.keys_of(id, _seen_host(id)))
     vm = source.get(Vm, Vm.at(id))
     if vm is None:
-        raise NotFound(f"there is no vm {reference[:80]!r}", {"vm": reference[:80]})
+        raise missing("vm", reference)
     return tagged(VmAnswer(_with_since(show(vm, source))), vm)
 
 
@@ -277,8 +278,12 @@ def _name_of_host(source: Source, wish: str) -> str:
 
 
 def show(fact: Fact[Vm], source: Source) -> VmShown:
-    vm, sight = fact.record, phase.gather(source, fact)
-    state, placement = phase.state(sight), sight.placement
+    return show_sight(phase.gather(source, fact), source)
+
+
+def show_sight(sight: phase.Sight, source: Source) -> VmShown:
+    """What was gathered already. source: for the names of image and host."""
+    vm, state, placement = sight.vm.record, phase.state(sight), sight.placement
     image = source.get(Image, Image.at(vm.image))
     return VmShown(
         id=vm.id,
