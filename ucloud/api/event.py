@@ -83,7 +83,8 @@ class EventPage(Struct, frozen=True):
 @describe("List events, or follow them", query=EventQuery, answer=EventPage, stream="text/event-stream", errors=(NotFound,))
 def list_events(query: EventQuery) -> EventPage | Response:
     """Newest first. Each host and each control loop keeps its newest ones. With `follow`, or where text/event-stream is asked
-    for, they come as server-sent events, each as it happens: from now on, from `since` on, or after the Last-Event-ID."""
+    for, they come as server-sent events, each as it is told, which may be a second after one that happened later: from now on,
+    from `since` on, or after the Last-Event-ID."""
     about = about_of(query.about) if query.about is not UNSET else ""
     since = timestamp(parse_timestamp(query.since)) if query.since is not UNSET else ""
     if query.follow or request.accept_mimetypes.best == STREAM:

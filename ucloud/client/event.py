@@ -22,8 +22,9 @@ class Events(Calls):
     def follow_events(
         self, about: str | None = None, since: str | None = None, on_trouble: Tell | None = None
     ) -> Iterator[Json]:
-        """Each as it happens, without end: from now on, or from `since` on. What happens while the connection is broken comes
-        when it works again. on_trouble: called with the reason when nothing can be heard for a while. Raises what the API
+        """Each as it is told, without end: from now on, or from `since` on. Hosts and loops tell theirs once a second: one may
+        come a second after another that happened later; sorting by `id` mends it. What happens while the connection is broken
+        comes when it works again. on_trouble: called with the reason when nothing can be heard for a while. Raises what the API
         refuses it with, and Unreachable where there is none to begin with."""
         wanted = given({"about": about, "since": since})
         self._transport.request("GET", "/v1/events", params=wanted | {"limit": 1})
