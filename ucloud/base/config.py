@@ -54,6 +54,36 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpu_overcommit: Annotated[float, Meta(gt=0, le=1000, description="virtual cores on one real core")] = 16.0
 
 
+class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same on all hosts and API processes of a cloud."""
+
+    driver: Annotated[Literal["linux", "fake"], Meta(description="fake: pretends, for tests")] = "linux"
+    public: Annotated[
+        tuple[str, ...], Meta(description="IPv6 prefixes, routed to the hosts: each public network gets a /64 of them")
+    ] = ()
+    slaac: Annotated[bool, Meta(description="networks let guests without DHCPv6 make their address, unless said otherwise")] = (
+        False
+    )
+    vnis: Annotated[str, Meta(description="VXLAN network identifiers for networks, FIRST-LAST")] = "1-16777215"
+    group: Annotated[str, Meta(description="IPv6 multicast prefix; its low 24 bits become a network's VNI")] = "ff05::"
+    underlay: Annotated[
+        tuple[str, ...], Meta(description="prefixes of the hosts' own network; empty: the /64 of [host] address")
+    ] = ()
+    underlay_mtu: Annotated[int, Meta(ge=1350, le=65535, description="of the hosts' own network; guests get 70 bytes less")] = (
+        1500
+    )
+    domain: Annotated[str, Meta(description="of all names; a VM's is NAME.NETWORK.DOMAIN")] = "ucloud.internal"
+    resolvers: Annotated[tuple[str, ...], Meta(description="DNS servers to ask for other names; empty: there are none")] = ()
+    routers: Annotated[tuple[str, ...], Meta(description="BGP routers to tell where public VMs are; empty: none")] = ()
+    router_as: Annotated[int, Meta(ge=1, le=4294967295, description="autonomous system of the routers")] = 65000
+    host_as: Annotated[int, Meta(ge=1, le=4294967295, description="autonomous system of the hosts")] = 65001
+
+    @property
+    def mtu(self) -> int:
+        """Of guests: VXLAN over IPv6 takes 70 bytes (RFC 7348)."""
+        return self.underlay_mtu - 70
+
+
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Annotated[Literal["text", "json"], Meta(description="for people, or one JSON object a line")] = "text"
     level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="the least that is worth a line")] = "info"
@@ -64,6 +94,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: Host = Host()
     api: Api = Api()
     control: Control = Control()
+    network: Network = Network()
     log: Log = Log()
 
 
@@ -94,6 +125,23 @@ def is_listen_address(text: str) -> bool:
     return match is not None and is_ipv6(match[1]) and 0 < int(match[2]) < 65536
 
 
+def is_prefix(text: str, longest: int = 128) -> bool:
+    """An IPv6 prefix with nothing behind it."""
+    try:
+        return ipaddress.IPv6Network(text).prefixlen <= longest
+    except ValueError:
+        return False
+
+
+def are_vnis(text: str) -> bool:
+    match = re.fullmatch(r"([0-9]{1,8})-([0-9]{1,8})", text)
+    return match is not None and 0 < int(match[1]) <= int(match[2]) < 1 << 24
+
+
+def is_group_prefix(text: str) -> bool:
+    return is_ipv6(text) and (group := ipaddress.IPv6Address(text)).is_multicast and int(group) % (1 << 24) == 0
+
+
 CHECKS: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("etcd", "endpoints"): (lambda urls: all(map(is_endpoint, urls)), "URLs such as http://[fd00::1]:2379"),
     ("host", "name"): (lambda name: name == "" or is_name(name), "a DNS label in lower case"),
@@ -104,6 +152,13 @@ CHECKS: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
         lambda path: path == "" or (path[0] == "/" and len(path.encode()) < 108),
         "a path of at most 107 bytes",
     ),
+    ("network", "public"): (lambda prefixes: all(is_prefix(text, 64) for text in prefixes), "IPv6 prefixes of 64 bits at most"),
+    ("network", "underlay"): (lambda prefixes: all(map(is_prefix, prefixes)), "IPv6 prefixes such as fd00::/64"),
+    ("network", "vnis"): (are_vnis, "FIRST-LAST, from 1 to 16777215"),
+    ("network", "group"): (is_group_prefix, "an IPv6 multicast address whose last 24 bits are zero, such as ff05::"),
+    ("network", "domain"): (lambda text: all(map(is_name, text.split("."))), "a domain in lower case"),
+    ("network", "resolvers"): (lambda addresses: all(map(is_ipv6, addresses)), "IPv6 addresses"),
+    ("network", "routers"): (lambda addresses: all(map(is_ipv6, addresses)), "IPv6 addresses"),
     ("api", "listen"): (lambda text: text == "" or is_listen_address(text), "[ADDRESS]:PORT with an IPv6 address"),
 }
 

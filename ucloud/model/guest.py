@@ -15,6 +15,15 @@ class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
     format: str = "qcow2"
 
 
+class GuestNic(msgspec.Struct, frozen=True, kw_only=True):
+    """A network interface as the hypervisor attaches it; told from a guest's others by its MAC. tap: the interface of this host
+    that it is plugged into; it exists."""
+
+    mac: str
+    tap: str
+    mtu: int
+
+
 class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A guest to be. Disks are attached in order; the first is booted."""
 
@@ -25,12 +34,15 @@ class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     memory_mib: int
     disks: tuple[GuestDisk, ...] = ()
+    nics: tuple[GuestNic, ...] = ()
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go."""
+    """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go. macs: of the network
+    interfaces that it has."""
 
     vm: str
     epoch: int
     boots: int
     state: GuestState
+    macs: frozenset[str] = frozenset()

@@ -22,6 +22,10 @@ def used_by(kind: str, id: str) -> str:
     return f"use/{kind}/{id}/"
 
 
+def ports(network: str) -> str:
+    return f"port/{network}/"
+
+
 def lock(loop: str) -> str:
     return f"lock/{loop}"
 

@@ -4,6 +4,7 @@ from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.event import Event
 from ucloud.model.host import Alive, Endpoint, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
+from ucloud.model.network import Network, Port
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 
@@ -22,6 +23,8 @@ KINDS: dict[str, type[Record]] = {
     "lock": Lock,
     "ticket": Ticket,
     "event": Event,
+    "network": Network,
+    "port": Port,
 }
 STATUS_KINDS: dict[str, type[Record]] = {"vm": Status, "inventory": Inventory, "endpoint": Endpoint}
 

@@ -7,6 +7,7 @@ writes; the API refuses more, and tells people why.
 
 import functools
 import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 
@@ -14,11 +15,13 @@ from ucloud.base.clock import parse_timestamp
 from ucloud.model.bookkeeping import Idempotency
 from ucloud.model.event import Event
 from ucloud.model.image import Image, Pool
+from ucloud.model.network import ManifestPort, Network, NetworkRef, Port, VmPort
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-NAMED = frozenset({"id", "vm", "host", "image", "pool", "project", "name"})
+MAC = re.compile(r"02(:[0-9a-f]{2}){5}")
+NAMED = frozenset({"id", "vm", "host", "image", "pool", "project", "name", "network"})
 OTHERWISE_NAMED = {(Vm, "host"), (Idempotency, "name"), (Event, "name")}  # a wish, a client's key, a word: never part of a path
 
 
@@ -29,14 +32,26 @@ def check(key: str, record: Record) -> None:
     names, numbers = fields(type(record))
     for name in names:
         value = getattr(record, name)
-        if not NAME.fullmatch(value) and not (value == "" and isinstance(record, Placement)):
-            raise msgspec.ValidationError(f"{name}: {value[:80]!r} cannot be a name")
+        if not (value == "" and isinstance(record, Placement)):
+            _check_name(name, value)
     for name in numbers:
         if getattr(record, name) < 0:
             raise msgspec.ValidationError(f"{name}: {getattr(record, name)} is less than nothing")
     if isinstance(record, Manifest):
         for disk in record.disks:
             _check_path(disk.pool.path)
+        for told in record.ports:
+            _check_port(told)
+            _check_network(told.network)
+    elif isinstance(record, Vm):
+        for port in record.ports:
+            _check_name("network", port.network)
+            _check_port(port)
+    elif isinstance(record, Port):
+        _check_port(record)
+    elif isinstance(record, Network):
+        _check_network(record)
+        _check_time("created", record.created)
     elif isinstance(record, Pool):
         _check_path(record.path)
     elif isinstance(record, Image | Idempotency):
@@ -53,6 +68,43 @@ def fields(kind: type[Record]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     every = msgspec.structs.fields(kind)
     names = [field.name for field in every if field.name in NAMED and (kind, field.name) not in OTHERWISE_NAMED]
     return tuple(names), tuple(field.name for field in every if field.type is int)
+
+
+def _check_name(field: str, text: str) -> None:
+    if not NAME.fullmatch(text):
+        raise msgspec.ValidationError(f"{field}: {text[:80]!r} cannot be a name")
+
+
+def _check_port(port: VmPort | ManifestPort | Port) -> None:
+    if not MAC.fullmatch(port.mac):
+        raise msgspec.ValidationError(f"mac: {port.mac[:80]!r} is not one of ours")
+    _check_as(IPv6Address, "ipv6", port.ipv6)
+    if port.ipv4:
+        _check_as(IPv4Address, "ipv4", port.ipv4)
+
+
+def _check_network(network: Network | NetworkRef) -> None:
+    _check_name("network", network.id)
+    _check_name("network", network.name)
+    if not 0 < network.vni < 1 << 24:
+        raise msgspec.ValidationError(f"vni: {network.vni} is none")
+    if not 1280 <= network.mtu < 1 << 16:
+        raise msgspec.ValidationError(f"mtu: {network.mtu} is not from 1280 to 65535")
+    _check_as(IPv6Network, "ipv6", network.ipv6)
+    if not network.ipv6.endswith("/64"):
+        raise msgspec.ValidationError(f"ipv6: {network.ipv6} is no /64")
+    if network.ipv4:
+        _check_as(IPv4Network, "ipv4", network.ipv4)
+
+
+def _check_as(kind: type[IPv4Address | IPv6Address | IPv4Network | IPv6Network], field: str, text: str) -> None:
+    """As ucloud writes it, so that texts can be compared."""
+    try:
+        if str(kind(text)) == text:
+            return
+    except ValueError:
+        pass
+    raise msgspec.ValidationError(f"{field}: {text[:80]!r} is not as ucloud writes it")
 
 
 def _check_path(path: str) -> None:

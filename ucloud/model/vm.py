@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from ucloud.model.network import ManifestPort, VmPort
 from ucloud.model.record import Record
 
 Power = Literal["on", "off"]
@@ -35,6 +36,7 @@ class Vm(Record, frozen=True, kw_only=True):
     spread: str = ""
     labels: dict[str, str] = {}
     delete_protection: bool = False
+    ports: tuple[VmPort, ...] = ()  # at most one on each network
     created: str
     deleted_at: str = ""
 
@@ -83,7 +85,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
 
 class Manifest(Record, frozen=True, kw_only=True):
     """All that a host needs to run a VM. Written by the scheduler. `revisions` (stored as `from`) names the revision of
-    each record that it was made from: {"vm": 184, "pool": 7}; the host echoes it."""
+    each record that it was made from: {"vm": 184, "pool": 7, "network-01h…": 9}; the host echoes it."""
 
     prefix: ClassVar[str] = "manifest/"
     host: str
@@ -97,6 +99,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     memory_mib: int
     disks: tuple[Disk, ...] = ()
     disks_do: Literal["keep", "delete"] = "keep"
+    ports: tuple[ManifestPort, ...] = ()
     revisions: dict[str, int] = msgspec.field(name="from", default_factory=dict)
 
     @property

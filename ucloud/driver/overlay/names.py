@@ -1,0 +1,20 @@
+"""How the interfaces of VMs' networks are called on a Linux host, and which routes are ucloud's. Used by the drivers of this host
+that speak of the same interfaces: overlay/, packetfilter/, resolver/, announcer/. A name has at most 15 bytes."""
+
+BRIDGE, VXLAN, TAP = "ubr", "uvx", "ut"  # what each name begins with
+ROUTE_PUBLIC, ROUTE_PRIVATE = 187, 188  # "protocol" of routes to VMs (rtnetlink(7)): told to the routers outside, or not
+GATEWAY_MAC = "00:00:5e:00:02:01"  # the router's on every host: VRRP's virtual router 1 (RFC 9568), never a VM's
+GATEWAY = "fe80::1"
+
+
+def bridge(vni: int) -> str:
+    return f"{BRIDGE}{vni:06x}"
+
+
+def vxlan(vni: int) -> str:
+    return f"{VXLAN}{vni:06x}"
+
+
+def tap(vni: int, vm: str) -> str:
+    """Two VMs with ids that end alike would share a name; whoever adds one looks at whose it is (its alias)."""
+    return f"{TAP}{vni:06x}{vm[-7:]}"
