@@ -1,4 +1,4 @@
-"""How the interfaces of VMs' networks are called on a Linux host, and which routes are ucloud's. Used by the drivers of this host
+"""How the interfaces of VMs' networks are called on a Linux host, and which routes are ucloud's. Used by the drivers of a host
 that speak of the same interfaces: overlay/, packetfilter/, resolver/, announcer/. A name has at most 15 bytes."""
 
 BRIDGE, VXLAN, TAP = "ubr", "uvx", "ut"  # what each name begins with
