@@ -2,7 +2,8 @@
 that speak of the same interfaces: overlay/, packetfilter/, resolver/, announcer/. A name has at most 15 bytes."""
 
 BRIDGE, VXLAN, TAP = "ubr", "uvx", "ut"  # what each name begins with
-ROUTE_PUBLIC, ROUTE_PRIVATE = 187, 188  # "protocol" of routes to VMs (rtnetlink(7)): told to the routers outside, or not
+# "protocol" of routes to VMs (rtnetlink(7)): told to the routers outside, or not. No routing daemon has these numbers.
+ROUTE_PUBLIC, ROUTE_PRIVATE = 201, 202
 GATEWAY_MAC = "00:00:5e:00:02:01"  # the router's on every host: VRRP's virtual router 1 (RFC 9568), never a VM's
 GATEWAY = "fe80::1"
 
