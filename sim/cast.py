@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
+from sim.drivers import Impatient
 from sim.process import LoopThread, Process
 from sim.stage import Stage
 from sim.wire import Etcd, Wire
@@ -11,9 +12,10 @@ from ucloud.api.app import create_app
 from ucloud.api.services import Services
 from ucloud.api.watching import SharedView
 from ucloud.base.clock import SystemClock
-from ucloud.base.config import Config
+from ucloud.base.config import DEFAULTS, Config
 from ucloud.base.errors import Temporary
 from ucloud.daemon.control import LOOPS
+from ucloud.daemon.network import fake_hands, host_network
 from ucloud.driver.hypervisor.contract import GuestSpec
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.fake import FakePool
@@ -191,7 +193,7 @@ class Machine(Daemon):
         self.id, self.memory_mib = id, memory_mib
         self.guests, self.clock = Guests(stage), HostClock(stage)
         self.has_power, self.boots = True, 1
-        self._pool = pool
+        self._pool, self._hands = pool, fake_hands()
 
     def start(self) -> None:
         if self.has_power:
@@ -201,11 +203,15 @@ class Machine(Daemon):
         prefixes = [keys.manifests(self.id), keys.statuses(self.id), keys.fence(self.id)]
         view = View(self.wire, prefixes, self.clock, lambda: thread.wake())
         journal = Journal(self.wire, self.id, self.clock, KEPT_OF_HOST, lambda: journal_thread.wake())
+        book = View(self.wire, [], self.clock, lambda: wired.wake())
+        network = host_network(self.id, DEFAULTS.network, self._hands, book, self.clock, journal, Impatient())
+        wired = self.run(process, network)
         loop = HostLoop(
             self.wire,
             view,
             self.guests,
             lambda _: self._pool,
+            network,
             Speaking(self, process.workers),
             self.clock,
             Inventory(host=self.id, cpus=CPUS, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"),

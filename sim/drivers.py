@@ -1,16 +1,21 @@
 """The hands of a simulated host: the production fakes behind calls that fail, take time, or kill the caller in the middle."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from sim.invariants import Invariants
 from sim.process import Process
 from sim.world import World
 from ucloud.base.errors import Temporary
+from ucloud.daemon.network import Hands as NetworkHands
+from ucloud.daemon.network import fake_hands
 from ucloud.driver.hypervisor.contract import LOG_BYTES, Console, Guest, GuestSpec, Log
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.contract import Examined, Progress
 from ucloud.driver.pool.fake import FakePool
+from ucloud.driver.things import FakeThings
 from ucloud.model.guest import GuestDisk
+from ucloud.model.wiring import Thing
 
 FAILS_BEFORE, FAILS_AFTER, LOOK_FAILS = 0.03, 0.03, 0.01
 DEAF = 0.15
@@ -23,6 +28,11 @@ class Machine:
     def __init__(self, world: World, host: str, invariants: Invariants, pool: FakePool) -> None:
         self.world, self.host, self.invariants, self.pool = world, host, invariants, pool
         self.hypervisor = FakeHypervisor()
+        self._things: dict[str, FakeThings] = {}
+
+    def hands(self, process: Process) -> NetworkHands:
+        """Those of a daemon. What they made outlives it, until the machine loses its power."""
+        return fake_hands(lambda name: SimThings(process, self._things.setdefault(name, FakeThings(name))))
 
     def guests(self) -> Mapping[str, Guest]:
         return {vm: trace.guest for vm, trace in self.hypervisor.machine.items() if trace.guest}
@@ -56,6 +66,7 @@ class Machine:
         self.invariants.ended(self.host, vm, "crash")
 
     def lose_power(self) -> None:
+        self._things.clear()
         for vm, trace in list(self.hypervisor.machine.items()):
             if trace.guest:
                 self.invariants.ended(self.host, vm, "power loss")
@@ -85,6 +96,41 @@ class Hands:
     def look(self, what: str) -> None:
         if self._process.world.happens(LOOK_FAILS * self._process.world.weather.breakage):
             raise Temporary(f"{what} failed")
+
+
+class Impatient:
+    """A lock for threads of the simulator, which run within each other: one cannot wait until the other has gone on."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        if self._is_held:
+            raise Temporary("another thread of this process is at it")
+        self._is_held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_held = False
+
+
+class SimThings:
+    """A `ucloud.driver.things.Things`."""
+
+    def __init__(self, process: Process, things: FakeThings) -> None:
+        self._hands, self._things = Hands(process), things
+        self.name = things.name
+
+    def actual(self) -> Mapping[str, Thing | None]:
+        self._hands.look(f"looking at each {self.name}")
+        return self._things.actual()
+
+    def add(self, things: Sequence[Thing]) -> None:
+        for thing in things:
+            self._hands.do(f"adding a {self.name}", partial(self._things.add, [thing]))
+
+    def remove(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._hands.do(f"removing a {self.name}", partial(self._things.remove, [key]))
 
 
 class SimHypervisor:

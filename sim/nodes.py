@@ -5,14 +5,16 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from sim.clock import NodeClock
-from sim.drivers import ImagePool, Images, Machine, SimHypervisor, SimPool
+from sim.drivers import ImagePool, Images, Impatient, Machine, SimHypervisor, SimPool
 from sim.etcd import Etcd, Link
 from sim.invariants import CPU_OVERCOMMIT, Invariants
 from sim.process import Process
 from sim.protections import Protections
 from sim.store import Connection
 from sim.world import Killed, World
+from ucloud.base.config import DEFAULTS
 from ucloud.daemon.control import LOOPS
+from ucloud.daemon.network import host_network
 from ucloud.driver.pool.contract import Pool
 from ucloud.host.heartbeat import Heartbeat
 from ucloud.host.loop import HostLoop
@@ -152,11 +154,15 @@ class HostNode(Node):
             host=self.name, cpus=self.cpus, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"
         )
         self.token = Secret(f"token-{self.incarnation}")
+        book = View(Connection(process, self.etcd, self.link, self.invariants, "host"), [], self.clock, lambda: wired.wake())
+        network = host_network(self.name, DEFAULTS.network, self.machine.hands(process), book, self.clock, lock=Impatient())
+        wired = process.run(network)
         self.loop = self.off.host_loop(
             store,
             view,
             hypervisor,
             lambda _: cast(Pool, pool),
+            network,
             process.workers,
             self.clock,
             inventory,

@@ -140,10 +140,9 @@ class Decider:
         return pause_s
 
     def _refresh(self) -> None:
-        due_s, self._due_s = self._due_s, float("-inf")  # if it fails, we don't know all that has changed
         self._view.refresh()
-        is_changed = self._heeds_changes and any(not key.startswith(Lock.prefix) for key in self._view.changed)
-        self._due_s = float("-inf") if is_changed else due_s
+        if self._heeds_changes and any(not key.startswith(Lock.prefix) for key in self._view.changed):
+            self._due_s = float("-inf")
 
     def _may_decide(self) -> bool:
         """Never on a view that is old, or that lacks what this loop itself has written."""

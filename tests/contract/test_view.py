@@ -236,3 +236,27 @@ def test_a_watch_that_breaks_once_is_renewed_and_one_that_stays_broken_is_said(
     revision = put(world, host("b"))
     sees(world, view, lambda: view.seen("host/") == revision)
     assert list(view.all(Host)) == ["host/a", "host/b"]
+
+
+def test_it_covers_other_prefixes(world: World, make_view: MakeView) -> None:
+    view = make_view()
+    view.cover([])
+    view.refresh()
+    assert not view.all(Host)
+    put(world, host("a"))
+    world.store.commit({"pool/p": encode(Pool(name="p", path="/p", created="2026-01-01T00:00:00.000Z"))})
+    view.cover(["host/"])
+    view.refresh()
+    assert (view.changed, list(view.all(Host))) == ({"host/a"}, ["host/a"])
+    view.cover(["host/", "pool/"])
+    view.refresh()
+    assert (view.changed, list(view.all(Pool))) == ({"pool/p"}, ["pool/p"])
+    put(world, host("b"))
+    sees(world, view, lambda: list(view.all(Host)) == ["host/a", "host/b"])
+    view.cover(["pool/"])
+    view.refresh()
+    assert (view.changed, list(view.all(Host))) == ({"host/a", "host/b"}, [])
+    put(world, host("c"))
+    world.store.commit(deletes=["pool/p"])
+    sees(world, view, lambda: not view.all(Pool))
+    assert not view.all(Host)

@@ -177,7 +177,7 @@ def test_a_guest_without_manifest_is_killed_and_its_disk_kept(
     store.commit(values)  # somebody repairs it: the VM comes back, and can be deleted in order
     wait_for(lambda: show(cloud, "e")["phase"] == "running", "the VM to run again")
     run(cloud, "vm", "delete", "e")
-    assert traces.of(vm["id"]) == []
+    wait_for(lambda: traces.of(vm["id"]) == [], "nothing left of it, nor of the report that it was a stray")
 
 
 def test_the_guest_is_confined(cloud: RunningCloud, traces: Traces, obedient: str) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from tests.unit.world import FaultyStore, HandClock, manifest
+from ucloud.base.config import DEFAULTS
+from ucloud.daemon.network import fake_hands, host_network
 from ucloud.driver.hypervisor.fake import FakeHypervisor
 from ucloud.driver.hypervisor.fake import Machine as Guests
 from ucloud.driver.pool.fake import FakePool
@@ -54,6 +56,7 @@ class Machine:
         self.executor = executor or AtOnce()
         self.store = FaultyStore(self.clock)
         self.guests: Guests = {}
+        self.hands = fake_hands()
         self.pool = FakePool("local")
         self.pool.preload("image-1")
         self.daemon()
@@ -61,10 +64,21 @@ class Machine:
     def daemon(self) -> None:
         self.hypervisor = LawfulHypervisor(self.guests, self.store)
         view = View(self.store, ["manifest/host-1/", "status/host-1/", "fence/host-1"], self.clock, lambda: None)
+        book = View(self.store, [], self.clock, lambda: None)
+        self.network = host_network("host-1", DEFAULTS.network, self.hands, book, self.clock)
         inventory = Inventory(host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1")
         endpoint = Endpoint(host="host-1", url="http://[::1]:1", token=Secret("secret"))
         self.loop = HostLoop(
-            self.store, view, self.hypervisor, lambda ref: self.pool, self.executor, self.clock, inventory, endpoint, 30.0
+            self.store,
+            view,
+            self.hypervisor,
+            lambda ref: self.pool,
+            self.network,
+            self.executor,
+            self.clock,
+            inventory,
+            endpoint,
+            30.0,
         )
 
     def tell(self, **told: object) -> None:

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from ucloud.base.config import Config
 from ucloud.base.errors import Invalid
+from ucloud.daemon.network import Hands, fake_hands
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.machine import linux as machine
 from ucloud.driver.pool.contract import Pool
 
-__all__ = ["hypervisor", "machine", "pool"]
+__all__ = ["hypervisor", "machine", "network", "pool"]
 
 
 class PoolIdentity(Protocol):
@@ -42,6 +43,17 @@ HYPERVISORS: dict[str, Callable[[Config], Hypervisor]] = {"qemu": qemu, "fake": 
 
 def hypervisor(config: Config) -> Hypervisor:
     return HYPERVISORS[config.host.hypervisor](config)
+
+
+def fake_network(config: Config) -> Hands:
+    return fake_hands()
+
+
+NETWORKS: dict[str, Callable[[Config], Hands]] = {"fake": fake_network, "linux": fake_network}
+
+
+def network(config: Config) -> Hands:
+    return NETWORKS[config.network.driver](config)
 
 
 def directory(name: str, path: str) -> Pool:

@@ -14,6 +14,7 @@ from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
 from ucloud.base.errors import Conflict, Invalid
 from ucloud.daemon import drivers
+from ucloud.daemon.network import host_network
 from ucloud.daemon.process import open_store, raise_file_limit, stop_on_signals
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.host.endpoint import Server
@@ -38,7 +39,8 @@ def main(config: Config) -> None:
         raise Invalid("[host] id: missing; it is the one that the API gave to this host")
     lock = take_lock(Path(config.host.state_dir))
     raise_file_limit()
-    stop, woken, beat_woken, journal_woken = stop_on_signals(), threading.Event(), threading.Event(), threading.Event()
+    stop = stop_on_signals()
+    woken, network_woken, beat_woken, journal_woken = (threading.Event() for _ in range(4))
     clock, store = SystemClock(), open_store(config)
     hypervisor = drivers.hypervisor(config)
     hypervisor.subscribe(woken.set)
@@ -48,11 +50,14 @@ def main(config: Config) -> None:
     id = config.host.id
     journal = Journal(store, id, clock, KEPT_OF_HOST, journal_woken.set)
     view = View(store, [keys.manifests(id), keys.statuses(id), keys.fence(id)], clock, woken.set)
+    book = View(store, [], clock, network_woken.set)
+    network = host_network(id, config.network, drivers.network(config), book, clock, journal)
     loop = HostLoop(
         store,
         view,
         hypervisor,
         drivers.pool,
+        network,
         Threads(WORKERS, woken.set),
         clock,
         inventory(config, hypervisor),
@@ -61,8 +66,9 @@ def main(config: Config) -> None:
         journal,
     )
     leased = LeasedKey(store, Alive(host=id, boot=drivers.machine.boot_id()), config.host.ttl_s, clock)
+    beat = Heartbeat(leased, leased.renew_s)
     try:
-        run_all([(loop, woken), (Heartbeat(leased, leased.renew_s), beat_woken), (journal, journal_woken)], stop)
+        run_all([(loop, woken), (network, network_woken), (beat, beat_woken), (journal, journal_woken)], stop)
     finally:
         server.shutdown()
         hypervisor.close()

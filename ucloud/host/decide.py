@@ -16,14 +16,15 @@ from ucloud.model.guest import Guest
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Phase, Status
 
-Verb = Literal["start", "power-down", "kill", "erase"]
+Verb = Literal["start", "wire", "power-down", "kill", "erase"]
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Something to do to the world, safe to repeat.
 
-    start: make the disks and the guest. power-down: ask the guest. kill: end it at once. erase: remove disks (if the
-    manifest says so), logs and all other traces of a VM whose guest is gone.
+    start: make ports, disks and the guest. wire: make ports and the running guest's interfaces as the manifest says.
+    power-down: ask the guest. kill: end it at once. erase: remove disks (if the manifest says so), ports, logs and all other
+    traces of a VM whose guest is gone.
     """
 
     verb: Verb
@@ -122,6 +123,8 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
         if said := say(world, manifest, status, "off", now_s, crashes=crashes):
             return said
         return Act(verb="kill", vm=told.vm, reason="it powered itself off") if guest else None
+    if guest and guest.macs != {port.mac for port in told.ports}:
+        return Act(verb="wire", vm=told.vm, reason="its ports are not as told", manifest=told)
     if guest:
         return say(world, manifest, status, "running", now_s, crashes=crashes)
     if phase == "running":

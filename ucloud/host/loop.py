@@ -20,6 +20,7 @@ from ucloud.driver.pool.contract import Pool
 from ucloud.host import wanted
 from ucloud.host.decide import Act, Step, Verb, World, decide
 from ucloud.host.executor import Executor
+from ucloud.host.network import HostNetwork
 from ucloud.host.news import news_of
 from ucloud.host.retry import Retry
 from ucloud.loop import MAX_VIEW_AGE_S
@@ -61,6 +62,7 @@ class HostLoop:
         view: View,
         hypervisor: Hypervisor,
         pools: Callable[[PoolRef], Pool],
+        network: HostNetwork,
         executor: Executor,
         clock: Clock,
         inventory: Inventory,
@@ -72,7 +74,7 @@ class HostLoop:
         self._journal = journal
         self._news: dict[str, News] = {}  # VM → what to tell once its step is done
         self._store, self._view, self._clock = store, view, clock
-        self._hypervisor, self._pools, self._executor = hypervisor, pools, executor
+        self._hypervisor, self._pools, self._network, self._executor = hypervisor, pools, network, executor
         self._inventory, self._endpoint, self._power_down_s = inventory, endpoint, power_down_s
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()  # from the workers; all that follows is the loop's alone
         self._written: dict[str, tuple[str, int]] = {}  # VM → key and revision written, not yet seen again
@@ -102,6 +104,8 @@ class HostLoop:
         self._note_retries(now_s)
         everything = now_s - self._looked_s >= PERIOD_S
         world = self._look(None if everything else self._due)
+        if everything:
+            self._network.keep(with_network(world))
         steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **(self._own(world) if everything else {})}
         self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
         self._due = {vm for vm in steps if vm in busy or not self._seen(vm) or self._is_refused(vm)}
@@ -114,15 +118,13 @@ class HostLoop:
         if self._guests_changed.is_set():
             self._guests_changed.clear()
             self._looked_s = float("-inf")
-        looked_s, self._looked_s = self._looked_s, float("-inf")  # if it fails, we don't know all that has changed
         self._view.refresh()
         for key in self._view.changed:
             match key.split("/"):
                 case ["manifest", _, vm] | ["status", _, "vm", vm]:
                     self._due.add(vm)
                 case _:  # a fence, or what this host says of itself
-                    looked_s = float("-inf")
-        self._looked_s = looked_s
+                    self._looked_s = float("-inf")
 
     def _note_retries(self, now_s: float) -> None:
         for (vm, verb), retry in self._retries.items():
@@ -281,6 +283,8 @@ class HostLoop:
             self._hypervisor.power_down(act.vm)
         elif act.verb == "start" and act.manifest:
             self._start(act.manifest)
+        elif act.verb == "wire" and act.manifest:
+            self._wire(act.manifest)
         elif act.verb == "erase" and act.manifest:
             self._erase(act.manifest)
 
@@ -290,12 +294,26 @@ class HostLoop:
             pool = self._pools(disk.pool)
             pool.add_disk(manifest.vm, disk.name, disk.image, disk.size_mib)
             attachments[disk.name] = pool.attachment(manifest.vm, disk.name)
-        self._hypervisor.start(wanted.guest(manifest, attachments))
+        self._network.add(manifest)
+        self._hypervisor.start(wanted.guest(manifest, attachments, self._network.nics(manifest)))
+
+    def _wire(self, manifest: Manifest) -> None:
+        """What is taken away is cut off first: a guest may take its time to let go of an interface, or never do."""
+        self._network.add(manifest)
+        guest, nics = self._hypervisor.actual([manifest.vm]).get(manifest.vm), self._network.nics(manifest)
+        if guest is None:
+            return
+        for nic in nics:
+            if nic.mac not in guest.macs:
+                self._hypervisor.attach(manifest.vm, nic)
+        for mac in sorted(guest.macs - {nic.mac for nic in nics}):
+            self._hypervisor.detach(manifest.vm, mac)
 
     def _erase(self, manifest: Manifest) -> None:
         if manifest.disks_do == "delete":
             for disk in manifest.disks:
                 self._pools(disk.pool).remove_disk(manifest.vm, disk.name)
+        self._network.remove(manifest.vm)
         self._hypervisor.forget(manifest.vm)
 
     def _fail(self, act: Act, error: Error) -> None:
@@ -316,14 +334,25 @@ class HostLoop:
             retry.note(self._clock.monotonic_s(), pause_s)
 
 
+def with_network(world: World) -> dict[str, Manifest]:
+    """The VMs whose ports are to be there: those whose guest is here, and those that shall run, of which this host has said
+    so. Of others nothing was made yet, or nothing shall be left."""
+
+    def is_wired(vm: str, manifest: Manifest) -> bool:
+        status = world.statuses.get(vm)
+        return vm in world.guests or (manifest.want == "running" and status is not None and status.record.phase != "off")
+
+    return {vm: fact.record for vm, fact in world.manifests.items() if is_wired(vm, fact.record)}
+
+
 def is_in(vm: str, vms: set[str] | None) -> bool:
     return vms is None or vm in vms
 
 
 def is_wanted(verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest], running: set[str]) -> bool:
     """Whether this act still has something to bring about. A failed one may have (its answer was lost), or be called off."""
-    if verb == "start":
-        return vm in told and told[vm].want == "running" and vm not in running
+    if verb in ("start", "wire"):
+        return vm in told and told[vm].want == "running" and (vm in running) == (verb == "wire")
     return vm in (known if verb == "erase" else running)
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from ucloud.model.guest import GuestDisk, GuestSpec
+from ucloud.model.guest import GuestDisk, GuestNic, GuestSpec
 from ucloud.model.vm import Manifest
 
 
-def guest(manifest: Manifest, attachments: Mapping[str, GuestDisk]) -> GuestSpec:
+def guest(manifest: Manifest, attachments: Mapping[str, GuestDisk], nics: tuple[GuestNic, ...] = ()) -> GuestSpec:
     """The guest to be, its disks in the manifest's order; `attachments` says by name how each is opened."""
     return GuestSpec(
         vm=manifest.vm,
@@ -16,4 +16,5 @@ def guest(manifest: Manifest, attachments: Mapping[str, GuestDisk]) -> GuestSpec
         cpus=manifest.cpus,
         memory_mib=manifest.memory_mib,
         disks=tuple(attachments[disk.name] for disk in manifest.disks),
+        nics=nics,
     )

@@ -30,7 +30,7 @@ COUNTER_BITS = 40
 
 
 class Journal:
-    """`say` is called by one thread, `step` by another. kept: how many events of this writer stay in the store, and how
+    """`say` may be called by any thread, `step` by one. kept: how many events of this writer stay in the store, and how
     many wait to be written at most. wake: makes `step` be called soon. random_bits: handed in by the simulator."""
 
     name = "journal"
@@ -56,17 +56,17 @@ class Journal:
 
     def say(self, news: News, about: str, name: str = "") -> None:
         """about: the key of any record of it. name: what people call it."""
-        self._last_s = max(self._last_s, self._clock.now_s())
-        event = Event(
-            id=ulid(self._last_s, lambda bits: self._chance | next(self._numbers)),
-            writer=self._writer,
-            time=timestamp(self._clock.now_s()),
-            verb=news.verb,
-            about=one_line(subject(about)),
-            name=one_line(name),
-            reason=one_line(news.reason),
-        )
         with self._lock:
+            self._last_s = max(self._last_s, self._clock.now_s())
+            event = Event(
+                id=ulid(self._last_s, lambda bits: self._chance | next(self._numbers)),
+                writer=self._writer,
+                time=timestamp(self._clock.now_s()),
+                verb=news.verb,
+                about=one_line(subject(about)),
+                name=one_line(name),
+                reason=one_line(news.reason),
+            )
             is_first = not self._waiting
             self._waiting.append(event)
             if is_first:

@@ -27,14 +27,15 @@ PAGE = 5000  # items asked for at once: an answer then takes well under a second
 
 class View:
     """`bad`: records that could not be read, with the reason; they are left out, everything else goes on. `changed`: the
-    keys that the last `refresh` brought something new of; one that raises may have brought more. `wake`: wakes the loop that
-    owns it; any thread may call it."""
+    keys that the last `refresh` brought something new of, and those before it that raised. `wake`: wakes the loop that owns
+    it; any thread may call it."""
 
     def __init__(self, store: Store, prefixes: Sequence[str], clock: Clock, wake: Callable[[], None]) -> None:
         for prefix in prefixes:
             assert sum(prefix.startswith(other) for other in prefixes) == 1, f"{prefix} is watched twice"
         self.bad: dict[str, str] = {}
         self.changed: set[str] = set()
+        self._is_complete = False  # whether `changed` is that of a refresh that succeeded
         self._store, self._prefixes, self._clock, self.wake = store, tuple(prefixes), clock, wake
         self._facts: dict[type[Record], dict[str, Fact[Record]]] = {}
         self._unsorted: set[type[Record]] = set()
@@ -51,7 +52,10 @@ class View:
 
     def refresh(self) -> None:
         """Take in what has arrived. Raises Temporary while the store is away: the view then stays as it was."""
-        self.changed = set()
+        self._begin_changes()
+        if not self._prefixes:
+            self._is_complete = True
+            return
         if not self._trusted:
             self._list()
         if not self._watch:
@@ -70,6 +74,24 @@ class View:
         else:
             for batch in batches:
                 self._take(batch)
+        self._is_complete = True
+
+    def cover(self, prefixes: Sequence[str]) -> None:
+        """From now on the view is of these prefixes, whatever it was of before. What goes and what comes is in `changed` after
+        the next `refresh`, like what others write. Raises Temporary: then the next call goes on."""
+        if set(prefixes) == set(self._prefixes):
+            return
+        self._end_watch()
+        self._begin_changes()
+        wanted = tuple(prefixes)
+        for key in [key for facts in self._facts.values() for key in facts if not key.startswith(wanted)]:
+            self._apply(Change(key, None, 0))
+        self.bad = {key: reason for key, reason in self.bad.items() if key.startswith(wanted)}
+        self._seen = {prefix: self._seen.get(prefix, 0) for prefix in self._prefixes if prefix in wanted}
+        self._prefixes = tuple(self._seen)
+        for prefix in wanted:
+            if prefix not in self._seen:
+                self._add_prefix(prefix)
 
     def distrust(self) -> None:
         """An answer was lost: list again before the next decision, as the watch may be behind what was written."""
@@ -106,6 +128,20 @@ class View:
     def encode(self, record: Record) -> bytes:
         """The value to put, with the unknown fields of the record that stands there now."""
         return encode(record, self.unknown(record.key))
+
+    def _begin_changes(self) -> None:
+        if self._is_complete:
+            self.changed, self._is_complete = set(), False
+
+    def _add_prefix(self, prefix: str) -> None:
+        revision = 0
+        if self._trusted:  # else everything will be listed
+            pages = list(self._pages(prefix, 0))
+            revision = pages[0][1]
+            for item in (item for page, _ in pages for item in page):
+                self._apply(Change(item.key, item, item.mod_revision))
+        self._seen[prefix] = revision
+        self._prefixes += (prefix,)
 
     def _list(self) -> None:
         """Take in everything as of one revision, and watch from there."""

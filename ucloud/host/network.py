@@ -1,0 +1,160 @@
+"""The network of this host's VMs: whatever their manifests and the address book want of networks, ports, filters and services.
+
+A VM's part is made by the worker that starts its guest (`add`) and removed by the one that erases it (`remove`). The loop
+(`step`) follows the address book, takes up what an earlier daemon left, and mends what somebody changed by hand.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ucloud.base.clock import Clock
+from ucloud.base.errors import Temporary
+from ucloud.host.wiring import Set, Wiring
+from ucloud.model import keys
+from ucloud.model.event import News
+from ucloud.model.guest import GuestNic
+from ucloud.model.host import Host
+from ucloud.model.network import Port
+from ucloud.model.record import Fact
+from ucloud.model.vm import Manifest
+from ucloud.model.wiring import Plug, Thing
+from ucloud.store.journal import Journal
+from ucloud.store.view import View
+
+log = logging.getLogger("ucloud.host.network")
+
+PERIOD_S = 10.0  # between looks at everything
+AGAIN_S = 1.0  # after something failed
+
+
+class HostNetwork:
+    """wanted, neighbours: what a VM on this host, and an entry of the address book, need; tables of the components' functions.
+    interface: the name of a plug's interface on this host. announce: keeps the routers outside told; answers whether it had
+    to be mended. book: a view of nothing yet. lock: the simulator has its own, as its threads cannot wait for each other."""
+
+    name = "network"
+
+    def __init__(
+        self,
+        host: str,
+        sets: Sequence[Set],
+        wanted: Sequence[Callable[[Manifest], Iterable[Thing]]],
+        neighbours: Sequence[Callable[[Port, int], Iterable[Thing]]],
+        interface: Callable[[str], str],
+        book: View,
+        clock: Clock,
+        journal: Journal | None = None,
+        announce: Callable[[], bool] = lambda: False,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._host, self._wanted_by, self._neighbours, self._interface = host, wanted, neighbours, interface
+        self._book, self._clock, self._journal, self._announce = book, clock, journal, announce
+        self._lock = (
+            lock or threading.Lock()
+        )  # of what follows; held for as long as the system takes
+        self._wiring = Wiring(sets)
+        self._manifests: dict[str, Manifest] = {}  # VMs whose part is wanted
+        self._is_told = False  # before, nothing is removed: who is here is not known
+        self._mended_s = float("-inf")
+        self._said: set[str] = set()  # troubles
+
+    def add(self, manifest: Manifest) -> None:
+        """Exactly what this manifest asks for is there for its VM. Raises Temporary."""
+        with self._lock:
+            self._manifests[manifest.vm] = manifest
+            self._wiring.want(manifest.vm, self._things(manifest))
+        self._book.wake()
+
+    def remove(self, vm: str) -> None:
+        """Nothing is there for this VM alone. Raises Temporary."""
+        with self._lock:
+            self._manifests.pop(vm, None)
+            self._wiring.want(vm, ())
+        self._book.wake()
+
+    def nics(self, manifest: Manifest) -> tuple[GuestNic, ...]:
+        """A guest's interfaces, as they are to be attached once everything is there."""
+        plugs = {thing.mac: thing for thing in self._things(manifest) if isinstance(thing, Plug)}
+        return tuple(
+            GuestNic(mac=port.mac, tap=self._interface(plugs[port.mac].key), mtu=port.network.mtu) for port in manifest.ports
+        )
+
+    def keep(self, manifests: Mapping[str, Manifest]) -> None:
+        """These are the VMs whose part is wanted; called at each look at all of them. What is missing or too much is brought
+        about by `step`."""
+        with self._lock:
+            changed = {vm for vm in {*manifests, *self._manifests} if manifests.get(vm) != self._manifests.get(vm)}
+            for vm in changed:
+                self._wiring.note(vm, self._things(manifests[vm]) if vm in manifests else ())
+            self._manifests = dict(manifests)
+            if changed or not self._is_told:
+                self._mended_s = float("-inf")
+            self._is_told = True
+        if changed:
+            self._book.wake()
+
+    def step(self) -> float:
+        self._follow_book()
+        with self._lock:
+            due_s = self._mended_s + PERIOD_S - self._clock.monotonic_s()
+            if due_s > 0:
+                return due_s
+            if not self._is_told:
+                return PERIOD_S
+            return self._mend()
+
+    def _mend(self) -> float:
+        try:
+            mended, failed = self._wiring.mend()
+            mended += ["announcing of addresses"] if self._announce() else []
+        except Temporary as error:
+            mended, failed = [], [error.message]
+        for what in mended:
+            self._tell("repaired", f"somebody had changed it by hand, or it had ended: {what}")
+        for trouble in failed:
+            if trouble not in self._said:
+                self._tell("failed", trouble)
+        self._said = set(failed)
+        self._mended_s = self._clock.monotonic_s() - (PERIOD_S - AGAIN_S if failed else 0)
+        return AGAIN_S if failed else PERIOD_S
+
+    def _tell(self, verb: str, reason: str) -> None:
+        log.warning("%s: %s", verb, reason)
+        if self._journal:
+            self._journal.say(News(verb, reason), Host.at(self._host))
+
+    def _things(self, manifest: Manifest) -> Iterator[Thing]:
+        for wanted in self._wanted_by:
+            yield from wanted(manifest)
+
+    # The address book of the networks that are here.
+
+    def _follow_book(self) -> None:
+        """Temporary is no reason to stop: names of others may be a little old."""
+        with self._lock:
+            vnis = {port.network.id: port.network.vni for told in self._manifests.values() for port in told.ports}
+        try:
+            self._book.cover([keys.ports(network) for network in sorted(vnis)])
+            self._book.refresh()
+        except Temporary as error:
+            log.debug("the address book cannot be read: %s", error.message)
+            return
+        for key in self._book.changed:
+            self._heed(self._book.get(Port, key), key, vnis)
+
+    def _heed(self, port: Fact[Port] | None, key: str, vnis: Mapping[str, int]) -> None:
+        things = [
+            thing
+            for neighbours in self._neighbours
+            if port and port.record.network in vnis
+            for thing in neighbours(port.record, vnis[port.record.network])
+        ]
+        with self._lock:
+            try:
+                self._wiring.want(key, things)
+            except Temporary as error:
+                log.warning("%s: %s", key, error.message)  # the next look mends it
+                self._mended_s = float("-inf")

@@ -1,0 +1,138 @@
+"""Sets of things (`ucloud.model.wiring`) and who wants them: what somebody wants is there, what nobody wants any more is not.
+
+Used by `ucloud.host.network`, by one thread at a time. The cost of a change is the size of the change; `mend` alone looks at
+everything.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ucloud.base.errors import Temporary
+from ucloud.driver.things import Things
+from ucloud.model.wiring import Thing
+
+
+class Id(NamedTuple):
+    """Of a thing, whatever its state."""
+
+    kind: type[Thing]
+    key: str
+
+
+class Set(NamedTuple):
+    """Things of one type, and the driver that brings them about. There may be several sets of a type."""
+
+    kind: type[Thing]
+    driver: Things[Any]
+
+
+class Wiring:
+    """sets: in the order in which things are added; they are removed in reverse."""
+
+    def __init__(self, sets: Sequence[Set]) -> None:
+        self._sets = sets
+        self._wants: dict[str, dict[Id, Thing]] = {}  # of each user
+        self._users: dict[Id, dict[str, Thing]] = {}  # what each user says that a thing should be; the last one counts
+        self._unwanted: set[Id] = set()  # to be removed
+        self._there: list[dict[str, Thing | None]] | None = None  # in each set, when we looked and by what we did since
+
+    @property
+    def users(self) -> Collection[str]:
+        return self._wants.keys()
+
+    def want(self, user: str, things: Iterable[Thing]) -> None:
+        """All of this is there, and nothing else is wanted by this user from now on. Raises Temporary: then some of it is
+        not there yet; the same call again goes on, and so does `mend`."""
+        wanted = self.note(user, things)
+        if self._there is None:
+            self._look()
+        self._add(wanted)
+        self._remove(self._unwanted)
+
+    def note(self, user: str, things: Iterable[Thing]) -> Collection[Id]:
+        """As `want`, but nothing is done yet."""
+        wanted = {Id(type(thing), thing.key): thing for thing in things}
+        before = self._wants.pop(user, {})
+        if wanted:
+            self._wants[user] = wanted
+        for id in before:
+            self._users[id].pop(user)
+        for id, thing in wanted.items():
+            self._users.setdefault(id, {})[user] = thing
+        self._unwanted |= {id for id in before if not self._users[id]}
+        self._unwanted -= wanted.keys()
+        for id in self._unwanted:
+            self._users.pop(id, None)
+        return wanted.keys()
+
+    def mend(self) -> tuple[list[str], list[str]]:
+        """Look at everything. Answers what somebody else had changed and is as it should be again, and what cannot be made so,
+        both in words. Raises Temporary where it cannot even be looked at."""
+        before, mended, failed = self._there, [], []
+        self._look()
+        for id in list(self._users):
+            if self._is_there(id):
+                continue
+            try:
+                self._add([id])
+            except Temporary as error:
+                failed.append(f"{self._name(id)}: {error.message}")
+            else:
+                mended += [self._name(id)] if before is not None and self._was_there(before, id) else []
+        strange = [id for id in self._found() if id not in self._users]
+        try:
+            self._remove(strange)
+        except Temporary as error:
+            failed.append(error.message)
+        return mended, failed
+
+    def _look(self) -> None:
+        self._there = None  # if it fails, we know nothing
+        self._there = [dict(set.driver.actual()) for set in self._sets]
+
+    def _add(self, ids: Collection[Id]) -> None:
+        for set, there in self._of_each_set():
+            things = [self._wanted(id) for id in ids if id.kind is set.kind]
+            missing = [thing for thing in things if there.get(thing.key) != thing]
+            self._do(set.driver.add, missing, [thing.key for thing in missing], there)
+            there.update({thing.key: thing for thing in missing})
+
+    def _remove(self, ids: Collection[Id]) -> None:
+        for set, there in reversed(self._of_each_set()):
+            keys = [id.key for id in ids if id.kind is set.kind and id.key in there]
+            self._do(set.driver.remove, keys, keys, there)
+            for key in keys:
+                del there[key]
+        self._unwanted -= {*ids}
+
+    def _do(self, act: Callable[[Any], None], what: Sequence[Any], keys: Iterable[str], there: dict[str, Thing | None]) -> None:
+        """Whatever becomes of it, we don't know before we look again."""
+        try:
+            if what:
+                act(what)
+        except Temporary:
+            there.update(dict.fromkeys(keys))
+            raise
+
+    def _of_each_set(self) -> list[tuple[Set, dict[str, Thing | None]]]:
+        assert self._there is not None
+        return list(zip(self._sets, self._there, strict=True))
+
+    def _wanted(self, id: Id) -> Thing:
+        return list(self._users[id].values())[-1]
+
+    def _is_there(self, id: Id) -> bool:
+        assert self._there is not None
+        return self._was_there(self._there, id)
+
+    def _was_there(self, then: Sequence[Mapping[str, Thing | None]], id: Id) -> bool:
+        wanted = self._wanted(id)
+        return all(there.get(id.key) == wanted for set, there in zip(self._sets, then, strict=True) if set.kind is id.kind)
+
+    def _found(self) -> list[Id]:
+        return [Id(set.kind, key) for set, there in self._of_each_set() for key in there]
+
+    def _name(self, id: Id) -> str:
+        """In words, by the set that brings it about first."""
+        name = next(set.driver.name for set in self._sets if set.kind is id.kind)
+        return f"{name} {id.key}"
