@@ -52,9 +52,7 @@ class HostNetwork:
     ) -> None:
         self._host, self._wanted_by, self._neighbours, self._interface = host, wanted, neighbours, interface
         self._book, self._clock, self._journal, self._announce = book, clock, journal, announce
-        self._lock = (
-            lock or threading.Lock()
-        )  # of what follows; held for as long as the system takes
+        self._lock = lock or threading.Lock()  # of what follows; held for as long as the system takes
         self._wiring = Wiring(sets)
         self._manifests: dict[str, Manifest] = {}  # VMs whose part is wanted
         self._is_told = False  # before, nothing is removed: who is here is not known

@@ -79,7 +79,7 @@ class Wiring:
                 failed.append(f"{self._name(id)}: {error.message}")
             else:
                 mended += [self._name(id)] if before is not None and self._was_there(before, id) else []
-        strange = [id for id in self._found() if id not in self._users]
+        strange = self._found() - self._users.keys()
         try:
             self._remove(strange)
         except Temporary as error:
@@ -88,19 +88,19 @@ class Wiring:
 
     def _look(self) -> None:
         self._there = None  # if it fails, we know nothing
-        self._there = [dict(set.driver.actual()) for set in self._sets]
+        self._there = [dict(driver.actual()) for _, driver in self._sets]
 
     def _add(self, ids: Collection[Id]) -> None:
-        for set, there in self._of_each_set():
-            things = [self._wanted(id) for id in ids if id.kind is set.kind]
+        for (kind, driver), there in self._of_each_set():
+            things = [self._wanted(id) for id in ids if id.kind is kind]
             missing = [thing for thing in things if there.get(thing.key) != thing]
-            self._do(set.driver.add, missing, [thing.key for thing in missing], there)
+            self._do(driver.add, missing, [thing.key for thing in missing], there)
             there.update({thing.key: thing for thing in missing})
 
     def _remove(self, ids: Collection[Id]) -> None:
-        for set, there in reversed(self._of_each_set()):
-            keys = [id.key for id in ids if id.kind is set.kind and id.key in there]
-            self._do(set.driver.remove, keys, keys, there)
+        for (kind, driver), there in reversed(self._of_each_set()):
+            keys = [id.key for id in ids if id.kind is kind and id.key in there]
+            self._do(driver.remove, keys, keys, there)
             for key in keys:
                 del there[key]
         self._unwanted -= {*ids}
@@ -127,12 +127,12 @@ class Wiring:
 
     def _was_there(self, then: Sequence[Mapping[str, Thing | None]], id: Id) -> bool:
         wanted = self._wanted(id)
-        return all(there.get(id.key) == wanted for set, there in zip(self._sets, then, strict=True) if set.kind is id.kind)
+        return all(there.get(id.key) == wanted for (kind, _), there in zip(self._sets, then, strict=True) if kind is id.kind)
 
-    def _found(self) -> list[Id]:
-        return [Id(set.kind, key) for set, there in self._of_each_set() for key in there]
+    def _found(self) -> frozenset[Id]:
+        return frozenset(Id(kind, key) for (kind, _), there in self._of_each_set() for key in there)
 
     def _name(self, id: Id) -> str:
         """In words, by the set that brings it about first."""
-        name = next(set.driver.name for set in self._sets if set.kind is id.kind)
+        name = next(driver.name for kind, driver in self._sets if kind is id.kind)
         return f"{name} {id.key}"
