@@ -1,11 +1,13 @@
 """The next step of a host for one VM: what was told, what was said, what is there; then what happens."""
 
+import msgspec
 import pytest
 
 from tests.unit.world import EARLIER, NOW, NOW_S, manifest, status
 from ucloud.host.decide import Act, Step, World, decide
 from ucloud.model.decision import Decision, Unchanged
 from ucloud.model.guest import Guest
+from ucloud.model.network import ManifestPort, NetworkRef
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Status
 
@@ -71,6 +73,18 @@ def test_a_guest_that_runs_is_said_to_run_and_then_left_alone() -> None:
     assert found.puts == (status(phase="running", since=NOW),)
     assert set(found.requires) == {STATUS, MANIFEST, NO_FENCE}
     assert step(manifest(), status(), guest()) is None
+
+
+def test_a_running_guest_gets_the_ports_that_it_is_told_before_they_are_confirmed() -> None:
+    ref = NetworkRef(id="network-a", name="a", vni=1, ipv6="fd00::/64", mtu=1430)
+    port = ManifestPort(network=ref, mac="02:00:00:00:00:01", ipv6="fd00::ff:fe00:1")
+    told = msgspec.structs.replace(manifest(), ports=(port,))
+    there = msgspec.structs.replace(guest(), macs=frozenset({port.mac}))
+    wire = Act(verb="wire", vm="vm-a", reason="its ports are not as told", manifest=told)
+    assert step(told, status(), guest()) == wire
+    assert step(told, status(), there) is None
+    assert act(manifest(), status(), there) == ("wire", "its ports are not as told")
+    assert act(manifest(want="stopped", hard=True), status(), there) == ("kill", "told to stop at once")
 
 
 def test_a_guest_is_left_alone_when_something_else_of_its_vm_changes() -> None:
