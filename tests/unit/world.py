@@ -7,9 +7,11 @@ can be; a test names what matters to it.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ucloud.base.errors import Temporary
+from ucloud.ipam import allocate
 from ucloud.model.decision import Decision, Requirement
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Pool
+from ucloud.model.network import Network, VmPort
 from ucloud.model.record import Record, encode
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm
 from ucloud.store.contract import Batch
@@ -19,7 +21,10 @@ from ucloud.store.view import View
 NOW_S = 1_800_000_000.0
 NOW = "2027-01-15T08:00:00.000Z"
 EARLIER = "2026-12-24T18:00:00.000Z"
-PREFIXES = ("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "lock/", "idempotency/")
+PREFIXES = (
+    *("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "network/", "port/"),
+    *("lock/", "idempotency/"),
+)
 
 
 class HandClock:
@@ -132,3 +137,15 @@ def manifest(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Manif
 def status(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Status:
     plain: dict[str, object] = {"epoch": 1, "boots": 1, "phase": "running", "since": EARLIER}
     return Status(host=host, vm=vm, **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def network(id: str = "network-1", **changes: object) -> Network:
+    """Its VNI and prefix follow from the number that its id ends with."""
+    number = int(id[8:])
+    plain: dict[str, object] = {"name": f"net-{number}", "vni": number, "ipv6": f"fd00:0:0:{number:x}::/64", "mtu": 1430}
+    return Network(id=id, **{**plain, "created": EARLIER, **changes})  # type: ignore[arg-type]
+
+
+def port(vm: str = "vm-a", network_id: str = "network-1", **changes: object) -> VmPort:
+    mac = allocate.mac(network_id, vm)
+    return VmPort(network=network_id, mac=mac, ipv6=allocate.address(network(network_id).ipv6, mac), **changes)  # type: ignore[arg-type]

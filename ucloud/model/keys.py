@@ -22,6 +22,12 @@ def used_by(kind: str, id: str) -> str:
     return f"use/{kind}/{id}/"
 
 
+def port_claims(network: str, vm: str, mac: str, ipv4: str) -> tuple[str, ...]:
+    """What a VM's port claims while it is its: the use of the network, and its addresses there (IPv6 follows from the MAC)."""
+    addresses = (unique("address", network, address) for address in (mac, ipv4) if address)
+    return (use("network", network, vm), *addresses)
+
+
 def ports(network: str) -> str:
     return f"port/{network}/"
 

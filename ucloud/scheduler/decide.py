@@ -13,10 +13,12 @@ from ucloud.model import keys
 from ucloud.model.decision import Decision, Requirement, absent, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.image import Pool
+from ucloud.model.network import ManifestPort
 from ucloud.model.record import Fact, Record
 from ucloud.model.size import Size
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm, Want
 from ucloud.scheduler.hosts import Hosts, Policy, Room, is_news
+from ucloud.scheduler.ports import Ports
 
 SHALL: dict[Want, str] = {"running": "run it", "stopped": "stop it", "absent": "remove it"}
 
@@ -25,6 +27,7 @@ def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decisi
     """No host is ever over its memory, and every wanted VM is placed as soon as a living host has room for it."""
     placements = facts.all(Placement)
     hosts = functools.cache(lambda: Hosts(facts, policy))  # dear: only for a pass that needs it
+    ports = Ports(facts)
     unreadable = {key.rsplit("/", 1)[-1] for key in facts.bad}  # VMs of which we don't know everything
     waiting: list[tuple[Fact[Vm], Fact[Placement] | None]] = []
     decisions: list[Decision] = []
@@ -32,24 +35,28 @@ def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decisi
         placement = placements.get(Placement.prefix + vm.record.id)
         if vm.record.id in unreadable:
             continue
+        decisions += ports.release(vm, placement)
         if placement and placement.record.host:
-            decisions += follow(facts, hosts, vm, placement, now_s)
+            decisions += follow(facts, hosts, ports, vm, placement, now_s)
         elif vm.record.deleted_at:
-            decisions.append(forget(vm, placement))
+            decisions += forget(ports, vm, placement)
         else:
             waiting.append((vm, placement))
     for vm, placement in waiting:
-        decisions += place(facts, hosts(), vm, placement, now_s)
+        decisions += place(facts, hosts(), ports, vm, placement, now_s)
     return decisions
 
 
-def place(facts: Facts, hosts: Hosts, vm: Fact[Vm], placement: Fact[Placement] | None, now_s: float) -> list[Decision]:
+def place(
+    facts: Facts, hosts: Hosts, ports: Ports, vm: Fact[Vm], placement: Fact[Placement] | None, now_s: float
+) -> list[Decision]:
     """Give the VM an owner, or say why there is none."""
     mine = (unchanged(vm), unchanged(placement) if placement else absent(Placement.at(vm.record.id)))
     pool = facts.get(Pool, Pool.at(vm.record.pool))
-    room = hosts.take(vm.record) if pool else None
+    lack = ports.lack(vm.record) if pool else f"there is no pool {vm.record.pool}"
+    room = None if lack else hosts.take(vm.record)
     if pool is None or room is None:
-        reason = hosts.why_not(vm.record) if pool else f"there is no pool {vm.record.pool}"
+        reason = lack or hosts.why_not(vm.record)
         if placement and not is_news(placement.record.reason, reason, vm.record):
             return []
         waits = Placement(
@@ -67,8 +74,10 @@ def place(facts: Facts, hosts: Hosts, vm: Fact[Vm], placement: Fact[Placement] |
         since=timestamp(now_s),
         reason=why(vm.record, room),
     )
-    puts = (placed, manifest_for(vm, placed, pool))
-    requires = (*mine, unchanged(pool), *hosts.rests_on(vm.record, room))
+    told = manifest_for(vm, placed, pool, ports.told(vm.record), ports.revisions(vm.record))
+    entries = dict(ports.entries(vm.record, placed.host))
+    puts = (placed, told, *entries)
+    requires = (*mine, unchanged(pool), *ports.rests_on(vm.record), *entries.values(), *hosts.rests_on(vm.record, room))
     return [Decision(verb="place", key=vm.key, reason=placed.reason, puts=puts, requires=requires)]
 
 
@@ -81,18 +90,24 @@ def why(vm: Vm, room: Room) -> str:
     return f"placed on {room.host.name}: of the hosts with room{condition} it had the most free memory"
 
 
-def follow(facts: Facts, hosts: Callable[[], Hosts], vm: Fact[Vm], placement: Fact[Placement], now_s: float) -> list[Decision]:
+def follow(
+    facts: Facts, hosts: Callable[[], Hosts], ports: Ports, vm: Fact[Vm], placement: Fact[Placement], now_s: float
+) -> list[Decision]:
     """Keep what the host is told in step with what is wanted, once it has room for it; when a deleted VM has left no trace,
     forget it."""
     host = placement.record.host
     manifest = facts.get(Manifest, Manifest.at(host, vm.record.id))
     if manifest and manifest.record.want == "absent" and not facts.get(Status, Status.at(host, "vm", vm.record.id)):
-        return [forget(vm, placement, manifest)]
-    pool = facts.get(Pool, Pool.at(vm.record.pool))
-    if pool is None or (manifest and is_current(manifest.record, vm, placement.record, pool)):
+        return forget(ports, vm, placement, manifest)
+    pool, before = facts.get(Pool, Pool.at(vm.record.pool)), manifest.record if manifest else None
+    if pool is None or (before and is_current(before, vm, placement.record, pool, ports)):
         return []
-    wanted, has = manifest_for(vm, placement.record, pool), size_of(manifest.record) if manifest else Size(0, 0)
-    rests_on: list[Requirement] = [unchanged(manifest) if manifest else absent(wanted.key), unchanged(vm), unchanged(placement)]
+    mine = unchanged(manifest) if manifest else absent(Manifest.at(host, vm.record.id))
+    rests_on: list[Requirement] = [mine, unchanged(vm), unchanged(placement)]
+    if lack := ports.lack(vm.record, before):
+        return wait(vm, placement.record, lack, tuple(rests_on), now_s)
+    wanted = manifest_for(vm, placement.record, pool, ports.told(vm.record, before), ports.revisions(vm.record, before))
+    has = size_of(before) if before else Size(0, 0)
     if wanted.want == "absent":  # needs no room, and until it is gone it keeps what it has
         wanted = msgspec.structs.replace(wanted, cpus=has.cpus, memory_mib=has.memory_mib)
     more = Size(max(0, wanted.cpus - has.cpus), max(0, wanted.memory_mib - has.memory_mib))
@@ -103,10 +118,11 @@ def follow(facts: Facts, hosts: Callable[[], Hosts], vm: Fact[Vm], placement: Fa
     reason = f"its host shall {SHALL[wanted.want]}" + (f", boot {wanted.boots}" if wanted.want == "running" else "")
     if manifest and size_of(wanted) != has:
         reason += f"; it has {size_of(wanted)} now"
-    puts: tuple[Record, ...] = (wanted,)
+    entries = dict(ports.entries(vm.record, host))
+    puts: tuple[Record, ...] = (wanted, *entries)
     if placement.record.waits_for:
         puts += (msgspec.structs.replace(placement.record, waits_for="", waits_since=""),)
-    return [Decision(verb="tell", key=wanted.key, reason=reason, puts=puts, requires=tuple(rests_on))]
+    return [Decision(verb="tell", key=wanted.key, reason=reason, puts=puts, requires=(*rests_on, *entries.values()))]
 
 
 def wait(vm: Fact[Vm], before: Placement, lack: str, rests_on: tuple[Requirement, ...], now_s: float) -> list[Decision]:
@@ -121,29 +137,39 @@ def size_of(manifest: Manifest) -> Size:
     return Size(manifest.cpus, manifest.memory_mib)
 
 
-def forget(vm: Fact[Vm], placement: Fact[Placement] | None, manifest: Fact[Manifest] | None = None) -> Decision:
+def forget(
+    ports: Ports, vm: Fact[Vm], placement: Fact[Placement] | None, manifest: Fact[Manifest] | None = None
+) -> list[Decision]:
     """Remove a deleted VM's records, its name and its uses last of all. No status and the manifest being the one that we
-    wrote prove that no trace of it is left: a host's first act is to commit a status that rests on the manifest."""
+    wrote prove that no trace of it is left: a host's first act is to commit a status that rests on the manifest. What it was
+    detached from is released before."""
     record = vm.record
-    known: dict[str, Fact[Placement] | Fact[Manifest] | None] = {Placement.at(record.id): placement}
+    if ports.are_left(record):
+        return []
+    known: dict[str, Fact[Record] | None] = {Placement.at(record.id): placement, **dict(ports.deleted(record))}
     requires: list[Requirement] = [unchanged(vm)]
     if manifest:
         known[manifest.key] = manifest
         requires.append(absent(Status.at(manifest.record.host, "vm", record.id)))
     requires += [unchanged(fact) if fact else absent(key) for key, fact in known.items()]
     deletes = [key for key, fact in known.items() if fact]
+    deletes += [key for port in record.ports for key in keys.port_claims(port.network, record.id, port.mac, port.ipv4)]
     deletes += [vm.key, keys.use("image", record.image, record.id), keys.unique("vm", record.project, record.name)]
     reason = "deleted, and no trace of it is left"
-    return Decision(verb="forget", key=vm.key, reason=reason, deletes=tuple(deletes), requires=tuple(requires))
+    return [Decision(verb="forget", key=vm.key, reason=reason, deletes=tuple(deletes), requires=tuple(requires))]
 
 
-def is_current(manifest: Manifest, vm: Fact[Vm], placement: Placement, pool: Fact[Pool]) -> bool:
+def is_current(manifest: Manifest, vm: Fact[Vm], placement: Placement, pool: Fact[Pool], ports: Ports) -> bool:
     """A manifest says what it was made from. (`manifest_for` would tell, too, but for every VM in every pass.)"""
-    return manifest.revisions == {"vm": vm.revision, "pool": pool.revision} and manifest.epoch == placement.epoch
+    told = manifest.revisions
+    is_mine = told.get("vm") == vm.revision and told.get("pool") == pool.revision and manifest.epoch == placement.epoch
+    return is_mine and ports.are_told(vm.record, manifest)
 
 
-def manifest_for(vm: Fact[Vm], placement: Placement, pool: Fact[Pool]) -> Manifest:
-    """What the host is told, made from the VM, its placement and its pool alone."""
+def manifest_for(
+    vm: Fact[Vm], placement: Placement, pool: Fact[Pool], ports: tuple[ManifestPort, ...], networks: dict[str, int]
+) -> Manifest:
+    """What the host is told, made from the VM, its placement, its pool and its networks alone. networks: their revisions."""
     record = vm.record
     want: Want = "absent" if record.deleted_at else "running" if record.power == "on" else "stopped"
     ref = PoolRef(name=pool.record.name, kind=pool.record.kind, path=pool.record.path)
@@ -159,5 +185,6 @@ def manifest_for(vm: Fact[Vm], placement: Placement, pool: Fact[Pool]) -> Manife
         memory_mib=record.memory_mib,
         disks=(Disk(name="root", pool=ref, image=record.image, size_mib=record.disk_mib),),
         disks_do="delete" if record.deleted_at else "keep",
-        revisions={"vm": vm.revision, "pool": pool.revision},
+        ports=ports,
+        revisions={"vm": vm.revision, "pool": pool.revision, **networks},
     )

@@ -17,7 +17,7 @@ from ucloud.store.journal import Journal
 
 log = logging.getLogger("ucloud.event")
 
-DONE = {"place": "placed", "wait": "waits", "tell": "told", "forget": "forgotten"}
+DONE = {"place": "placed", "wait": "waits", "tell": "told", "release": "released", "forget": "forgotten"}
 NUMBER = re.compile(r"\d+")
 
 

@@ -4,15 +4,18 @@ import inspect
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from tests.unit.world import EARLIER, host, manifest, placement, pool, status, vm
+from tests.unit.world import EARLIER, host, manifest, network, placement, pool, port, status, vm
 from ucloud.base.ids import new_id
 from ucloud.model import bookkeeping, image, kinds
 from ucloud.model import host as host_module
+from ucloud.model import network as network_module
 from ucloud.model import vm as vm_module
 from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.host import Endpoint
 from ucloud.model.image import Image, ImageState
+from ucloud.model.network import ManifestPort, NetworkRef, Port, VmPort
 from ucloud.model.record import Record, decode, encode
 from ucloud.model.secret import Secret
 from ucloud.model.vm import Vm
@@ -30,6 +33,8 @@ RECORDS: list[tuple[str, Record]] = [
     ("image/image-1", Image(id="image-1", name="tiny", pool="local", bytes=1, sha256="0", created=EARLIER)),
     ("imagestate/image-1", ImageState(image="image-1", phase="ready", since=EARLIER)),
     ("unique/vm/default/web", Unique(path="unique/vm/default/web", owner="vm-a")),
+    ("network/network-1", network()),
+    ("port/network-1/vm-a", Port(network="network-1", vm="vm-a", name="a", mac=port().mac, ipv6=port().ipv6, host="host-1")),
     ("lock/scheduler", Lock(loop="scheduler", owner="me")),
     ("ticket/vm-a/0", Ticket(vm="vm-a", digest="0")),
     (
@@ -49,7 +54,7 @@ def test_a_record_has_one_key_and_comes_back_from_json(key: str, record: Record)
 def test_every_kind_of_record_is_in_this_list() -> None:
     defined = {
         kind
-        for module in (vm_module, host_module, image, bookkeeping)
+        for module in (vm_module, host_module, network_module, image, bookkeeping)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Record) and kind is not Record
     }
@@ -85,12 +90,20 @@ def test_what_cannot_be_read_is_refused(value: bytes) -> None:
 
 def test_records_stay_small() -> None:
     """What DESIGN counts on, so that 100,000 VMs fit into one etcd; names, labels and reasons at their usual length."""
-    id, host_id, image_id = (new_id(kind, 1.8e9) for kind in ("vm", "host", "image"))
+    id, host_id, image_id, network_id = (new_id(kind, 1.8e9) for kind in ("vm", "host", "image", "network"))
+    address, ipv6 = "fd12:3456:789a:bcde:ff:feff:feff:ffff", "fd12:3456:789a:bcde::/64"
+    given = {"mac": port().mac, "ipv6": address, "ipv4": "192.168.100.100", "allow": ("ra", "dhcp")}
+    ref = NetworkRef(id=network_id, name="n" * 63, vni=1 << 23, ipv6=ipv6, ipv4="192.168.100.0/24", mtu=1430, slaac=True)
     labels = {f"label-{number}": "a value of some length" for number in range(8)}
     wanted = vm(id, name="a" * 63, image=image_id, labels=labels, hard=True, power="off", boots=1000, deleted_at=EARLIER)
-    told = manifest(id, host_id, boots=1000, want="stopped", hard=True, disks_do="delete", revisions={"vm": 1 << 40})
+    wanted = replace(wanted, ports=(VmPort(network=network_id, **given),))
+    revisions = {"vm": 1 << 40, "pool": 1 << 40, network_id: 1 << 40}
+    told = manifest(id, host_id, boots=1000, want="stopped", hard=True, disks_do="delete", revisions=revisions)
+    told = replace(told, ports=(ManifestPort(network=ref, **given),))
+    entry = Port(network=network_id, vm=id, name="a" * 63, mac=port().mac, ipv6=address, ipv4="192.168.100.100", host=host_id)
     error = "start: " + "why it does not work, in a sentence"
-    seen = status(id, host_id, boots=1000, phase="starting", crashes=100, error=error, revisions={"vm": 1 << 40})
+    seen = status(id, host_id, boots=1000, phase="starting", crashes=100, error=error, revisions=revisions)
     assert len(encode(wanted)) <= 800
     assert len(encode(told)) <= 1500
+    assert len(encode(entry)) <= 350
     assert len(encode(seen)) <= 350
