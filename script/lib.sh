@@ -4,8 +4,8 @@ tree=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
 cd "$tree"
 export PATH=$PATH:/usr/sbin:/sbin
 
-running_packages="etcd-server iproute2 nftables python3-venv qemu-system-x86 qemu-utils util-linux"
-testing_packages="$running_packages etcd-client openssl procps"
+running_packages="bird2 etcd-server iproute2 nftables python3-venv qemu-system-x86 qemu-utils util-linux"
+testing_packages="$running_packages etcd-client iputils-ping openssl procps"
 
 die() {
     echo "$0: $*" >&2
@@ -28,9 +28,12 @@ need_packages() { # need_packages PACKAGE…
     apt-get update -qq || die "apt-get update failed"
     without_starting_services apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null </dev/null ||
         die "apt-get install ${missing[*]} failed"
-    case " ${missing[*]} " in
-    *" etcd-server "*) systemctl disable -q etcd 2>/dev/null || true ;; # ucloud runs its own
-    esac
+    case " ${missing[*]} " in *" bird2 "*) unused_service bird ;; esac
+    case " ${missing[*]} " in *" etcd-server "*) unused_service etcd ;; esac
+}
+
+unused_service() { # unused_service SERVICE: of a package that was just installed; ucloud runs its own
+    systemctl disable -q "$1" 2>/dev/null || true
 }
 
 without_starting_services() ( # without_starting_services COMMAND…: Debian's packages would start an etcd of their own

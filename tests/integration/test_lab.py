@@ -105,7 +105,8 @@ def lab(own: Lab) -> Iterator[Lab]:
 def test_three_hosts(lab: Lab) -> None:
     told = lab.status()
     assert len(told["etcd"]["endpoints"]) == 3
-    assert set(lab.daemons()) == {f"{kind}-{number}" for kind in ("etcd", "api", "control", "host") for number in (1, 2, 3)}
+    each = {f"{kind}-{number}" for kind in ("etcd", "api", "control", "host") for number in (1, 2, 3)}
+    assert set(lab.daemons()) == {"router", *each}
     assert [(host["name"], host["state"], host["faults"]) for host in told["hosts"]] == [(host, "up", []) for host in HOSTS]
     assert {lab.create(host)["host"] for host in HOSTS} == set(HOSTS)
 
@@ -231,7 +232,8 @@ def test_up_undoes_all_faults(lab: Lab) -> None:
 
 def test_what_cannot_be_done_is_refused_in_words(lab: Lab) -> None:
     assert "there is no h9 here; there are h1" in lab.refused("kill", "h9")
-    assert "there is no host-1 here" in lab.refused("kill", "host-1")
+    for name in ("host-1", "router"):
+        assert f"there is no {name} here" in lab.refused("kill", name)
     assert "cut its host, h1" in lab.refused("cut", "api-1")
     assert "--only" in lab.refused("freeze", "h1", "--only", "lease")
     lab.lab("kill", "h3")

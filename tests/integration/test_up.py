@@ -20,7 +20,7 @@ from tests.leftovers import cloud_name, ucloud
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 DEADLINE_S = 120.0
-DAEMONS = ["etcd-1", "api-1", "control-1", "host-1"]
+DAEMONS = ["router", "etcd-1", "api-1", "control-1", "host-1"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_up_makes_what_status_tells(running: RunningCloud) -> None:
     assert [(host["name"], host["state"]) for host in told["hosts"]] == [("h1", "up")]
     spaces = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert f"{running.name}-h1" in spaces
-    assert f"{running.name}-underlay" in spaces
+    assert {f"{running.name}-underlay", f"{running.name}-router"} <= set(spaces.split())
     table = ucloud("status", "--name", running.name)
     assert running.url in table.stdout
     assert table.returncode == 0
@@ -157,7 +157,8 @@ def test_up_repairs_what_a_killed_supervisor_leaves(running: RunningCloud) -> No
 
 
 def test_up_repairs_the_network(running: RunningCloud) -> None:
-    subprocess.run(["ip", "netns", "delete", f"{running.name}-h1"], check=True)
+    for space in ("h1", "router"):
+        subprocess.run(["ip", "netns", "delete", f"{running.name}-{space}"], check=True)
     subprocess.run(["ip", "link", "delete", f"{running.name}-link"], check=True)
     up(running)
     endpoint = running.status()["etcd"]["endpoints"][0]
@@ -170,7 +171,7 @@ def test_up_after_a_power_cut(running: RunningCloud) -> None:
     host = running.client().host("h1")["id"]
     for pid in (supervisor(running), *(daemon["pid"] for daemon in daemons(running).values())):
         os.kill(pid, signal.SIGKILL)
-    for space in ("h1", "underlay"):
+    for space in ("h1", "router", "underlay"):
         subprocess.run(["ip", "netns", "delete", f"{running.name}-{space}"], check=True)
     shutil.rmtree(running.state_dir / "run")
     up(running)

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -20,7 +21,7 @@ from ucloud.base.config import to_toml
 from ucloud.base.errors import Conflict, Invalid, NotFound, Temporary
 from ucloud.client import Client
 from ucloud.daemon import logfile, platform, supervisor, underlay
-from ucloud.daemon.cloud import Cloud, daemon_name, home, save_cloud
+from ucloud.daemon.cloud import ROUTER, Cloud, daemon_name, home, save_cloud
 from ucloud.daemon.lab_marks import Marks, locked
 from ucloud.daemon.teardown import find, stop_daemons, supervisors_of, tear_down
 from ucloud.driver.process.contract import Process
@@ -28,6 +29,7 @@ from ucloud.driver.process.contract import Process
 READY_S = 120.0  # emulation and a slow disk included
 LOOK_S = 0.05
 PROGRAMS = {  # and the Debian packages that they come from
+    "bird": "bird2",
     "etcd": "etcd-server",
     "ip": "iproute2",
     "nft": "nftables",
@@ -68,12 +70,15 @@ def prepare(cloud: Cloud, listener: socket.socket | None, say: Say) -> None:
     with locked(cloud.state_dir):
         save_cloud(cloud)
         made = underlay.add(cloud, platform.links())
-        for host in made:
-            say(f"network: {cloud.namespace(host)} at {cloud.address(host)}")
-        if not listener and find([daemon.command for daemon in cloud.daemons() if daemon.host in made]):
+        for host in cloud.hosts:
+            if cloud.namespace(host) in made:
+                say(f"network: {cloud.namespace(host)} at {cloud.address(host)}")
+        if not listener and find([daemon.command for daemon in cloud.daemons() if daemon.namespace in made]):
             stop_daemons(cloud, say)  # they are in a namespace that has lost its name
             listener = listen(cloud)
         undo_faults(cloud, say)
+        if write(cloud.router_file, cloud.router_config()):
+            tell(find([daemon.command for daemon in cloud.daemons() if daemon.name == ROUTER]), signal.SIGHUP)  # reads it again
         for host in cloud.central_hosts:
             write_config(cloud, host, daemon_name("api", host))
             write_config(cloud, host, daemon_name("control", host))
@@ -177,8 +182,12 @@ def configure_host(cloud: Cloud, host: str) -> None:
 
 def write_config(cloud: Cloud, host: str, name: str) -> bool:
     """Answers whether it was another one."""
-    file = cloud.config_file(name)
     text = f"# Written by `ucloud up`; changes will be lost.\n\n{to_toml(cloud.config(host))}"
+    return write(cloud.config_file(name), text)
+
+
+def write(file: Path, text: str) -> bool:
+    """Answers whether it held another text."""
     if file.exists() and file.read_text() == text:
         return False
     new = file.with_suffix(".new")

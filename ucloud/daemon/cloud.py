@@ -17,8 +17,10 @@ from typing import Literal
 import msgspec
 
 from ucloud.base import config
+from ucloud.base.config import Network
 from ucloud.base.errors import Invalid
 from ucloud.daemon import drivers
+from ucloud.driver.announcer import bird_config
 
 DEFAULT_NAME = "uc"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,8}")  # with "-link" it still is the name of an interface: 15 bytes
@@ -26,6 +28,8 @@ STATE_ROOT, RUN_ROOT = Path("/var/lib"), Path("/run")
 LONGEST_SOCKET = f"/h1/vm/vm-{'0' * 26}/console"
 MAX_SOCKET_BYTES = 107
 MAX_HOSTS = 9
+ROUTER = "router"  # the daemon, its host and its cables
+UPLINK = "up0"  # a host's interface on the underlay, and the router's
 RESERVE_MIB = 1024  # of the machine's memory: not for guests
 ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
 ETCD_ELECTION_MS = 1000
@@ -54,7 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Daemon(msgspec.Struct, frozen=True):
-    """command: as the kernel shows it once it runs. needs: it starts when this file is there, and none of `bans`."""
+    """host: empty for the router. command: as the kernel shows it once it runs. needs: it starts when this file is there, and
+    none of `bans`."""
 
     name: str
     host: str
@@ -127,23 +132,47 @@ class Cloud:
         return f"{self.name}-underlay"
 
     @property
+    def router(self) -> str:
+        """Between the machine, the hosts and their public VMs; a namespace, too."""
+        return f"{self.name}-router"
+
+    @property
     def machine_link(self) -> str:
-        """The machine's own interface on the underlay."""
+        """The machine's own interface, to the router."""
         return f"{self.name}-link"
 
     def namespace(self, host: str) -> str:
         return f"{self.name}-{host}"
 
     @cached_property
+    def prefix(self) -> IPv6Network:
+        """Of all its addresses: unique local (RFC 4193), derived from the name so that clouds beside each other don't meet."""
+        return IPv6Network((b"\xfd" + hashlib.sha256(self.name.encode()).digest()[:5] + bytes(10), 48))
+
+    @property
     def subnet(self) -> IPv6Network:
-        """A unique local /64 (RFC 4193), derived from the name so that clouds beside each other don't meet."""
-        return IPv6Network((b"\xfd" + hashlib.sha256(self.name.encode()).digest()[:5] + bytes(10), 64))
+        """The underlay's."""
+        return self._part(0, 64)
+
+    @property
+    def link_subnet(self) -> IPv6Network:
+        """Of the cable between the router and the machine."""
+        return self._part(1, 64)
+
+    @property
+    def public(self) -> IPv6Network:
+        """Of which each public network gets a /64."""
+        return self._part(0x100, 56)
+
+    def _part(self, number: int, length: int) -> IPv6Network:
+        return IPv6Network((int(self.prefix.network_address) | number << 64, length))
 
     def address(self, host: str) -> IPv6Address:
         return self.subnet[int(host.removeprefix("h"))]
 
     @property
-    def machine_address(self) -> IPv6Address:
+    def router_address(self) -> IPv6Address:
+        """On the underlay; on the machine's cable it is the first."""
         return self.subnet[0xFFFF]
 
     @property
@@ -171,6 +200,32 @@ class Cloud:
             ),
             api=config.Api(socket=str(self.api_socket(host))),
             control=config.Control(ttl_s=CONTROL_TTL_S),
+            network=self.network,
+        )
+
+    @property
+    def network(self) -> Network:
+        """`tiny` has no DHCPv6 client: networks let guests make their address."""
+        return Network(
+            driver="fake" if self.settings.hypervisor == "fake" else "linux",
+            public=(str(self.public),),
+            slaac=True,
+            underlay=(str(self.subnet),),
+            routers=(str(self.router_address),),
+        )
+
+    @property
+    def router_file(self) -> Path:
+        return self.run_dir / f"{ROUTER}.conf"
+
+    def router_config(self) -> str:
+        return bird_config.router(
+            address=str(self.router_address),
+            interface=UPLINK,
+            hosts=str(self.subnet),
+            host_as=self.network.host_as,
+            router_as=self.network.router_as,
+            prefixes=self.network.public,
         )
 
     @property
@@ -181,6 +236,7 @@ class Cloud:
     def daemons(self) -> list[Daemon]:
         """In the order in which they start; they stop in reverse."""
         return [
+            Daemon(ROUTER, "", self.router, self._bird(), self.router_file),
             *(self._daemon("etcd", host, self._etcd(host), self.file) for host in self.etcd_hosts),
             *(self._own_daemon("api", host) for host in self.central_hosts),
             *(self._own_daemon("control", host) for host in self.central_hosts),
@@ -198,6 +254,9 @@ class Cloud:
 
     def supervisor_command(self) -> tuple[str, ...]:
         return ucloud_command("daemon", "up", "--config", str(self.file))
+
+    def _bird(self) -> tuple[str, ...]:
+        return ("bird", "-f", "-c", str(self.router_file), "-s", str(self.router_file.with_suffix(".ctl")))
 
     def _etcd(self, host: str) -> tuple[str, ...]:
         members = {daemon_name("etcd", other): self._etcd_url(other, ETCD_PEER_PORT) for other in self.etcd_hosts}

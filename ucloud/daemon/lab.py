@@ -15,7 +15,7 @@ import click
 from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.cli.noun import Noun
 from ucloud.daemon import platform, underlay
-from ucloud.daemon.cloud import Cloud, Daemon, daemon_name, find_cloud
+from ucloud.daemon.cloud import ROUTER, Cloud, Daemon, daemon_name, find_cloud
 from ucloud.daemon.lab_marks import Marks
 from ucloud.daemon.teardown import KILL_S, end, find, kill_guests, supervisors_of
 from ucloud.daemon.up import name_option, need_root
@@ -136,7 +136,8 @@ def stop_all(look: Callable[[], list[Process]]) -> list[Process]:
 
 def find_target(cloud: Cloud, name: str, *, only_hosts: bool = False) -> Target:
     hosts = {host: Target(cloud, host, host, None) for host in cloud.hosts}
-    daemons = [daemon for daemon in cloud.daemons() if daemon.kind != "host"]  # its guests would seem to be part of it
+    others = ("host", ROUTER)  # the guests of a host would seem to be part of its daemon; the router is nobody's
+    daemons = [daemon for daemon in cloud.daemons() if daemon.kind not in others]
     targets = hosts if only_hosts else hosts | {d.name: Target(cloud, d.name, d.host, d) for d in daemons}
     if name not in targets:
         raise NotFound(f"there is no {name} here; there are {', '.join(targets)}")

@@ -28,7 +28,7 @@ def tear_down(cloud: Cloud, say: Say, *, wipe: bool) -> None:
     for directory in cloud.run_dir.glob("h[0-9]"):
         if killed := kill_guests(cloud, directory.name):
             say(f"killed {killed} guests of {directory.name}")
-    for namespace in underlay.host_namespaces(cloud, platform.links()):
+    for namespace in underlay.namespaces(cloud, platform.links()):
         end(platform.processes().inside(namespace), signal.SIGKILL, KILL_S)
     underlay.remove(cloud, platform.links())
     if cloud.run_dir.exists():
@@ -39,7 +39,7 @@ def tear_down(cloud: Cloud, say: Say, *, wipe: bool) -> None:
 
 def stop_daemons(cloud: Cloud, say: Say) -> None:
     """The supervisor with all daemons, and daemons without a supervisor. Guests go on, also those that were frozen."""
-    for namespace in underlay.host_namespaces(cloud, platform.links()):
+    for namespace in underlay.namespaces(cloud, platform.links()):
         for process in platform.processes().inside(namespace):
             platform.processes().send(process, signal.SIGCONT)  # what is frozen would not end
     if supervisors := supervisors_of(cloud):

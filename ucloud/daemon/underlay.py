@@ -1,42 +1,55 @@
-"""The network of a cloud on one machine: a switch in a namespace of its own, to which every host and the machine are cabled.
+"""The network of a cloud on one machine: a switch in a namespace of its own, to which every host and a router are cabled.
 
-Called by `ucloud up`, `down` and `lab`. Of the machine's own network only one interface is added; nothing is routed.
+The router, in a namespace too, leads to the machine: of its own network one interface and one route are added. bird (a daemon
+of the supervisor's) tells it on which hosts the public VMs are. Called by `ucloud up`, `down` and `lab`.
 """
 
 import re
 
-from ucloud.daemon.cloud import ETCD_PEER_PORT, ETCD_PORT, Cloud
-from ucloud.driver.link.contract import End, Links
+from ucloud.daemon.cloud import ETCD_PEER_PORT, ETCD_PORT, ROUTER, UPLINK, Cloud
+from ucloud.driver.link.contract import End, Links, Router
 
 BRIDGE = "br0"
-UPLINK = "up0"  # a host's interface on the underlay
+MACHINE = "machine"  # the router's interface to the machine
 
 
 def add(cloud: Cloud, links: Links) -> list[str]:
-    """Make what is missing; every cable works again. Answers the hosts whose namespaces were missing."""
+    """Make what is missing; every cable works again. Answers the namespaces with daemons that were missing."""
     links.add_namespace(cloud.underlay)
     links.add_bridge(cloud.underlay, BRIDGE)
-    made = [host for host in cloud.hosts if links.add_namespace(cloud.namespace(host))]
+    addresses = {cloud.namespace(host): cloud.address(host) for host in cloud.hosts} | {cloud.router: cloud.router_address}
+    made = [namespace for namespace in addresses if links.add_namespace(namespace)]
+    for namespace, address in addresses.items():
+        uplink = End(namespace, UPLINK, address=f"{address}/{cloud.subnet.prefixlen}")
+        links.add_cable(End(cloud.underlay, namespace.removeprefix(f"{cloud.name}-"), bridge=BRIDGE), uplink)
+    add_way_out(cloud, links)
     for host in cloud.hosts:
-        address = f"{cloud.address(host)}/{cloud.subnet.prefixlen}"
-        uplink = End(cloud.namespace(host), UPLINK, address=address)
-        links.add_cable(End(cloud.underlay, host, bridge=BRIDGE), uplink)
-    machine = End("", cloud.machine_link, address=f"{cloud.machine_address}/{cloud.subnet.prefixlen}")
-    links.add_cable(End(cloud.underlay, "machine", bridge=BRIDGE), machine)
+        links.add_route(cloud.namespace(host), "default", str(cloud.router_address))
     for host in cloud.etcd_hosts:
         links.unmute(cloud.namespace(host))
     return made
 
 
+def add_way_out(cloud: Cloud, links: Links) -> None:
+    inner, outer = (f"{cloud.link_subnet[number]}" for number in (1, 2))
+    length = cloud.link_subnet.prefixlen
+    parts = {"underlay": str(cloud.subnet), "public": str(cloud.public), "machine": str(cloud.link_subnet)}
+    links.make_router(Router(cloud.router, inside=UPLINK, outside=MACHINE, **parts))
+    links.add_cable(
+        End(cloud.router, MACHINE, address=f"{inner}/{length}"), End("", cloud.machine_link, address=f"{outer}/{length}")
+    )
+    links.add_route("", str(cloud.prefix), inner)
+
+
 def remove(cloud: Cloud, links: Links) -> None:
     links.remove_interface("", cloud.machine_link)
-    for namespace in (*host_namespaces(cloud, links), cloud.underlay):
+    for namespace in (*namespaces(cloud, links), cloud.underlay):
         links.remove_namespace(namespace)
 
 
-def host_namespaces(cloud: Cloud, links: Links) -> list[str]:
-    """Those that are there, of hosts that the cloud should have or not."""
-    ours = re.compile(rf"{cloud.name}-h[0-9]")
+def namespaces(cloud: Cloud, links: Links) -> list[str]:
+    """Those with daemons that are there, of hosts that the cloud should have or not."""
+    ours = re.compile(rf"{cloud.name}-(h[0-9]|{ROUTER})")
     return sorted(namespace for namespace in links.namespaces() if ours.fullmatch(namespace))
 
 

@@ -1,5 +1,6 @@
 """What a cloud on one machine is made of."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -16,10 +17,23 @@ def cloud(name: str = "uc", state: str = "/tmp/c", hosts: int = 1, etcd: int = 1
 
 
 def test_clouds_of_different_names_share_no_address() -> None:
-    assert cloud("uc").subnet != cloud("ud").subnet
-    assert cloud().subnet.prefixlen == 64
-    assert str(cloud().address("h1")).startswith("fd")
-    assert cloud().address("h1") != cloud().address("h2") != cloud().machine_address
+    assert not cloud("uc").prefix.overlaps(cloud("ud").prefix)
+    assert str(cloud().prefix).startswith("fd")
+
+
+def test_the_parts_of_a_cloud_share_its_prefix_and_no_address() -> None:
+    parts = [cloud().subnet, cloud().link_subnet, cloud().public]
+    assert [part.prefixlen for part in parts] == [64, 64, 56]
+    assert all(part.subnet_of(cloud().prefix) for part in parts)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(parts, 2))
+    assert len({cloud().address("h1"), cloud().address("h2"), cloud().router_address}) == 3
+
+
+def test_the_daemons_are_told_of_the_network(tmp_path: Path) -> None:
+    (tmp_path / "ucloud.toml").write_text(to_toml(cloud().config("h1")))
+    network = load(str(tmp_path / "ucloud.toml")).network
+    assert (network.public, network.underlay) == ((str(cloud().public),), (str(cloud().subnet),))
+    assert (network.routers, network.slaac, network.driver) == ((str(cloud().router_address),), True, "linux")
 
 
 def test_state_and_run_directories() -> None:
@@ -62,13 +76,14 @@ def test_its_daemons_accept_their_configuration(tmp_path: Path) -> None:
     assert config == cloud().config("h1")
     assert config.host.id == "host-1"
     assert config.etcd.endpoints == cloud().etcd_endpoints
-    assert [daemon.name for daemon in cloud().daemons()] == ["etcd-1", "api-1", "control-1", "host-1"]
+    assert [daemon.name for daemon in cloud().daemons()] == ["router", "etcd-1", "api-1", "control-1", "host-1"]
 
 
 def test_several_hosts_share_what_one_machine_has() -> None:
     large = cloud(hosts=4, etcd=3)
     names = [daemon.name for daemon in large.daemons()]
     assert names == [
+        "router",
         *(f"{kind}-{i}" for kind in ("etcd", "api", "control") for i in (1, 2, 3)),
         *(f"host-{i}" for i in range(1, 5)),
     ]

@@ -1,4 +1,5 @@
-"""What ucloud needs of a system's network: namespaces, bridges, and cables between them. Used by `ucloud up` and `lab`.
+"""What ucloud needs of a system's network: namespaces, bridges, cables between them, a router. Used by
+`ucloud up` and `lab`.
 
 Everything is safe to repeat: what is there already stays, what is gone already is no error. What the system refuses is
 Temporary with a message for people.
@@ -18,6 +19,17 @@ class End(msgspec.Struct, frozen=True):
     name: str
     bridge: str = ""
     address: str = ""
+
+
+class Router(msgspec.Struct, frozen=True):
+    """A namespace between the hosts' network and the machine. inside, outside: its interfaces; the rest are prefixes."""
+
+    namespace: str
+    inside: str
+    underlay: str
+    public: str
+    outside: str
+    machine: str
 
 
 class Links(Protocol):
@@ -45,6 +57,14 @@ class Links(Protocol):
 
     def unplug(self, namespace: str, name: str) -> None:
         """Nothing passes through the cable at this interface. The other end keeps its addresses."""
+
+    def add_route(self, namespace: str, prefix: str, via: str) -> None:
+        """Packets to `prefix` go to the router `via`, whatever was said of it before."""
+
+    def make_router(self, router: Router) -> None:
+        """Packets pass between its two interfaces: in by `inside` only from the underlay and from public addresses, in by
+        `outside` only from the machine, and none from public addresses to the underlay. The router itself answers the
+        hosts' BGP and BFD, and for all others nothing but ICMPv6."""
 
     def mute(self, namespace: str, served: Sequence[int], asked: Sequence[int]) -> None:
         """TCP to and from the ports `served` in this namespace vanishes without an answer, and so does what is asked, from

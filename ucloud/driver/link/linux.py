@@ -1,4 +1,4 @@
-"""Namespaces, bridges and cables (veth) of Linux, by the commands `ip` of iproute2 and `nft`."""
+"""Namespaces, bridges, cables (veth) and routers of Linux, by the commands `ip` of iproute2 and `nft`."""
 
 import json
 import subprocess
@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ucloud.base.errors import Temporary
-from ucloud.driver.link.contract import End
+from ucloud.driver.link.contract import End, Router
 
 NAMESPACES = Path("/run/netns")  # where `ip netns` keeps them: a mount on an empty file for each
 UNMUTED = "table inet muted; delete table inet muted"  # whether it was there or not
@@ -15,6 +17,30 @@ MUTED = """
 table inet muted {{
     chain in {{ type filter hook input priority -400; tcp dport {{ {served} }} drop; tcp sport {{ {asked} }} drop; }}
     chain out {{ type filter hook output priority -400; tcp sport {{ {served} }} drop; tcp dport {{ {asked} }} drop; }}
+}}
+"""
+
+ROUTER = """
+table inet router; delete table inet router
+table inet router {{
+    chain source {{
+        type filter hook prerouting priority raw
+        ip6 saddr {{ ::, fe80::/10 }} accept
+        iifname {inside} ip6 saddr {{ {underlay}, {public} }} accept
+        iifname {outside} ip6 saddr {machine} accept
+        iifname != lo drop
+    }}
+    chain pass {{
+        type filter hook forward priority filter
+        ip6 saddr {public} ip6 daddr {underlay} drop
+    }}
+    chain own {{
+        type filter hook input priority filter; policy drop
+        iifname lo accept
+        meta l4proto icmpv6 accept
+        iifname {inside} ip6 saddr {underlay} tcp dport 179 accept
+        iifname {inside} ip6 saddr {underlay} udp dport 3784 accept
+    }}
 }}
 """
 
@@ -67,6 +93,14 @@ class LinuxLinks:
 
     def unplug(self, namespace: str, name: str) -> None:
         run(*within(namespace), "link", "set", name, "down")
+
+    def add_route(self, namespace: str, prefix: str, via: str) -> None:
+        run(*within(namespace), "-6", "route", "replace", prefix, "via", via)
+
+    def make_router(self, router: Router) -> None:
+        nft(router.namespace, ROUTER.format_map(msgspec.structs.asdict(router)))
+        forward = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
+        command("ip", "netns", "exec", router.namespace, "sh", "-c", forward)
 
     def mute(self, namespace: str, served: Sequence[int], asked: Sequence[int]) -> None:
         text = MUTED.format(served=", ".join(map(str, served)), asked=", ".join(map(str, asked)))

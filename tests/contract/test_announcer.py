@@ -1,0 +1,132 @@
+"""The contract of announcers, on the fake and on bird; and what bird tells a router that it does not know."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.announcers import HOST, PUBLIC, ROUTER, Bird, Fake, is_root, router, two_namespaces
+from ucloud.base.errors import Temporary
+from ucloud.driver.announcer.bird import BirdAnnouncer
+from ucloud.driver.overlay.names import ROUTE_PRIVATE, ROUTE_PUBLIC
+
+DEADLINE_S = 60.0
+NET = PUBLIC.removesuffix("::/56")
+
+needs_root = pytest.mark.skipif(not is_root(), reason="needs root")
+
+
+@pytest.fixture
+def namespaces() -> Iterator[tuple[str, str]]:
+    with two_namespaces() as names:
+        yield names
+
+
+@pytest.fixture
+def bird(tmp_path: Path, namespaces: tuple[str, str]) -> Iterator[Bird]:
+    side = Bird(tmp_path, namespaces[0])
+    yield side
+    side.close()
+
+
+@pytest.fixture(params=["fake", pytest.param("bird", marks=needs_root)])
+def side(request: pytest.FixtureRequest) -> Fake | Bird:
+    found: Fake | Bird = Fake() if request.param == "fake" else request.getfixturevalue("bird")
+    return found
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    until_s = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < until_s, f"{what}: not within {DEADLINE_S} s"
+        time.sleep(0.02)
+
+
+def test_it_runs_until_it_is_ended(side: Fake | Bird) -> None:
+    announcer = side.announcer([ROUTER])
+    assert not side.runs()
+    assert side.call(announcer.keep) is False
+    wait_until(side.runs, "it runs")
+    assert side.call(announcer.keep) is False
+    side.call(announcer.end)
+    assert not side.runs()
+    side.call(announcer.end)
+    assert side.call(announcer.keep) is False, "it had been ended: nothing was lost"
+
+
+def test_what_was_killed_is_started_again_and_said(side: Fake | Bird) -> None:
+    announcer = side.announcer([ROUTER])
+    side.call(announcer.keep)
+    wait_until(side.runs, "it runs")
+    side.kill()
+    assert side.call(announcer.keep) is True
+    wait_until(side.runs, "it runs again")
+    assert side.call(announcer.keep) is False
+
+
+def test_the_next_daemon_finds_it(side: Fake | Bird) -> None:
+    side.call(side.announcer([ROUTER]).keep)
+    wait_until(side.runs, "it runs")
+    assert side.call(side.announcer([ROUTER]).keep) is False
+    side.kill()
+    assert side.call(side.announcer([ROUTER]).keep) is True
+    wait_until(side.runs, "it runs")
+    side.call(side.announcer([ROUTER]).end)
+    assert not side.runs()
+
+
+def test_without_routers_there_is_none(side: Fake | Bird) -> None:
+    assert side.call(side.announcer([]).keep) is False
+    assert not side.runs()
+    side.call(side.announcer([ROUTER]).keep)
+    wait_until(side.runs, "it runs")
+    assert side.call(side.announcer([]).keep) is False
+    assert not side.runs()
+
+
+def routes(namespace: str) -> list[str]:
+    """What the router was told."""
+    shown = subprocess.run(["ip", "-n", namespace, "-6", "-j", "route"], capture_output=True, text=True, check=True).stdout
+    return sorted(f"{route['dst']} via {route['gateway']}" for route in json.loads(shown) if route.get("protocol") == "bird")
+
+
+def change_route(namespace: str, change: str, address: str, protocol: int) -> None:
+    command = ["ip", "-n", namespace, "-6", "route", change, address, "dev", "up0", "proto", str(protocol)]
+    subprocess.run(command, check=True)
+
+
+@needs_root
+def test_a_router_knows_the_public_addresses_that_are_here(tmp_path: Path, namespaces: tuple[str, str], bird: Bird) -> None:
+    host, outside = namespaces
+    announcer = bird.announcer([ROUTER])
+    with router(tmp_path, outside):
+        bird.call(announcer.keep)
+        change_route(host, "add", f"{NET}::1", ROUTE_PRIVATE)
+        change_route(host, "add", "fd00:cc::1", ROUTE_PUBLIC)  # not the operator's prefix
+        change_route(host, "add", f"{NET}::/64", ROUTE_PUBLIC)  # not a single address
+        change_route(host, "add", f"{NET}::2", ROUTE_PUBLIC)
+        wait_until(lambda: routes(outside) == [f"{NET}::2 via {HOST}"], "the router knows one address")
+        change_route(host, "add", f"{NET}::3", ROUTE_PUBLIC)
+        change_route(host, "del", f"{NET}::2", ROUTE_PUBLIC)
+        wait_until(lambda: routes(outside) == [f"{NET}::3 via {HOST}"], "the router knows the other one")
+        bird.kill()
+        wait_until(lambda: routes(outside) == [], "who is gone announces nothing")
+        bird.call(announcer.keep)
+        wait_until(lambda: routes(outside) == [f"{NET}::3 via {HOST}"], "the router knows it again")
+        bird.call(announcer.end)
+        wait_until(lambda: routes(outside) == [], "who ended announces nothing")
+
+
+@needs_root
+def test_settings_that_bird_refuses_are_said_and_the_old_ones_stay(bird: Bird) -> None:
+    announcer = bird.announcer([ROUTER])
+    bird.call(announcer.keep)
+    wait_until(bird.runs, "it runs")
+    wrong = BirdAnnouncer(bird.directory, HOST, [ROUTER], host_as=0, router_as=65000, prefixes=[PUBLIC])
+    with pytest.raises(Temporary, match="bird refuses its settings: .*bird.new:"):
+        bird.call(wrong.keep)
+    assert bird.call(announcer.keep) is False
+    assert bird.runs()
