@@ -16,6 +16,7 @@ from bench.processes import IMAGE
 from tests.integration.lab_cloud import DEADLINE_S, LabCloud, lab_cloud
 from tests.leftovers import cloud_name, ucloud
 from ucloud.base.clock import SystemClock
+from ucloud.driver.link.linux import LinuxLinks
 from ucloud.store.etcd import EtcdStore
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -113,8 +114,10 @@ def test_three_hosts(lab: Lab) -> None:
 
 def test_power_loss_of_a_host(lab: Lab) -> None:
     vm = lab.create("h2")
+    assert ucloud("lab", "exec", "--name", lab.name, "h2", "--", "ip", "tuntap", "add", "ut1", "mode", "tap").returncode == 0
     lab.lab("kill", "h2")
     assert lab.inside("h2") == []
+    assert LinuxLinks().interfaces(lab.plan.namespace("h2")) == {"lo", "up0"}
     assert not (lab.state_dir / "run" / "h2").exists()
     assert lab.daemons()["host-2"]["faults"] == ["killed"]
     wait_until(lambda: lab.host_state("h2") == "down", "h2 is down")
@@ -124,6 +127,19 @@ def test_power_loss_of_a_host(lab: Lab) -> None:
     assert lab.create()["host"] != "h2"
     lab.lab("boot", "h2")
     wait_until(lambda: lab.vm(vm)["phase"] == "running", "the VM runs again")
+
+
+def test_the_machine_reaches_hosts_but_not_as_one_of_them(lab: Lab) -> None:
+    """Hosts trust each other's addresses."""
+    plan = lab.plan
+    host, liar = str(plan.address("h2")), f"{plan.subnet[0x666]}"
+    assert subprocess.run(["ping", "-c", "1", "-W", str(DEADLINE_S), host]).returncode == 0
+    address = [f"{liar}/128", "dev", plan.machine_link]
+    subprocess.run(["ip", "address", "add", *address, "nodad"], check=True)
+    try:
+        assert subprocess.run(["ping", "-c", "1", "-W", "1", "-I", liar, host]).returncode == 1
+    finally:
+        subprocess.run(["ip", "address", "delete", *address], check=True)
 
 
 @pytest.mark.parametrize(("fault", "end"), [("cut", "heal"), ("freeze", "thaw")])

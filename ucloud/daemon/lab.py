@@ -77,6 +77,15 @@ def kill(target: Target) -> None:
     if not target.daemon:
         kill_guests(target.cloud, target.host)  # what is left of them in memory: control groups, logs
         shutil.rmtree(target.cloud.host_run_dir(target.host), ignore_errors=True)
+        underlay.blank(target.cloud, target.host, platform.links())
+        mute_again(target)
+
+
+def mute_again(host: Target) -> None:
+    """Its etcd member, if that was at fault before."""
+    name = daemon_name("etcd", host.host)
+    if host.marks.has(name, "cut") or host.marks.has(name, "killed"):
+        underlay.mute_etcd(host.cloud, host.host, platform.links())
 
 
 def boot(target: Target) -> None:

@@ -17,17 +17,21 @@ def add(cloud: Cloud, links: Links) -> list[str]:
     """Make what is missing; every cable works again. Answers the namespaces with daemons that were missing."""
     links.add_namespace(cloud.underlay)
     links.add_bridge(cloud.underlay, BRIDGE)
-    addresses = {cloud.namespace(host): cloud.address(host) for host in cloud.hosts} | {cloud.router: cloud.router_address}
-    made = [namespace for namespace in addresses if links.add_namespace(namespace)]
-    for namespace, address in addresses.items():
-        uplink = End(namespace, UPLINK, address=f"{address}/{cloud.subnet.prefixlen}")
-        links.add_cable(End(cloud.underlay, namespace.removeprefix(f"{cloud.name}-"), bridge=BRIDGE), uplink)
+    made = [namespace for namespace in (cloud.router, *map(cloud.namespace, cloud.hosts)) if links.add_namespace(namespace)]
+    router = End(cloud.router, UPLINK, address=f"{cloud.router_address}/{cloud.subnet.prefixlen}")
+    links.add_cable(End(cloud.underlay, ROUTER, bridge=BRIDGE), router)
     add_way_out(cloud, links)
     for host in cloud.hosts:
-        links.add_route(cloud.namespace(host), "default", str(cloud.router_address))
+        add_host(cloud, host, links)
     for host in cloud.etcd_hosts:
         links.unmute(cloud.namespace(host))
     return made
+
+
+def add_host(cloud: Cloud, host: str, links: Links) -> None:
+    uplink = End(cloud.namespace(host), UPLINK, address=f"{cloud.address(host)}/{cloud.subnet.prefixlen}")
+    links.add_cable(End(cloud.underlay, host, bridge=BRIDGE), uplink)
+    links.add_route(cloud.namespace(host), "default", str(cloud.router_address))
 
 
 def add_way_out(cloud: Cloud, links: Links) -> None:
@@ -60,6 +64,15 @@ def unplug(cloud: Cloud, host: str, links: Links) -> None:
 
 def plug(cloud: Cloud, host: str, links: Links) -> None:
     links.plug(cloud.underlay, host)
+
+
+def blank(cloud: Cloud, host: str, links: Links) -> None:
+    """As after a power cut: nothing is left of all that was set up in the host's network. It is unplugged."""
+    links.remove_interface(cloud.underlay, host)
+    links.remove_namespace(cloud.namespace(host))
+    links.add_namespace(cloud.namespace(host))
+    add_host(cloud, host, links)
+    unplug(cloud, host, links)
 
 
 def mute_etcd(cloud: Cloud, host: str, links: Links) -> None:
