@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Protocol
 
@@ -49,7 +50,39 @@ def fake_network(config: Config) -> Hands:
     return fake_hands()
 
 
-NETWORKS: dict[str, Callable[[Config], Hands]] = {"fake": fake_network, "linux": fake_network}
+def linux_network(config: Config) -> Hands:
+    from ucloud.driver.announcer.bird import BirdAnnouncer
+    from ucloud.driver.overlay.linux import LinuxOverlay
+    from ucloud.driver.packetfilter.nft import NftPacketFilter
+
+    address, settings = config.host.address, config.network
+    uplink = machine.interface_with(address)
+    if uplink is None:
+        raise Invalid(f"[host] address: no interface of this machine has {address}")
+    underlay = settings.underlay or (str(IPv6Network(f"{address}/64", strict=False)),)
+    overlay, packet_filter = LinuxOverlay(uplink, address), NftPacketFilter(uplink, underlay)
+    announcer = BirdAnnouncer(
+        Path(config.host.run_dir), address, settings.routers, settings.host_as, settings.router_as, settings.public
+    )
+    prepare = functools.cache(packet_filter.prepare)  # once: what somebody changes afterwards its sets mend themselves
+
+    def care() -> list[str]:
+        prepare()
+        overlay.prepare()
+        return ["what tells the routers where public VMs are"] if announcer.keep() else []
+
+    return fake_hands()._replace(
+        segments=overlay.segments,
+        zones=packet_filter.zones,
+        filters=packet_filter.filters,
+        taken=packet_filter.taken,
+        plugs=overlay.plugs,
+        interface=overlay.plugs.interface,
+        care=care,
+    )
+
+
+NETWORKS: dict[str, Callable[[Config], Hands]] = {"fake": fake_network, "linux": linux_network}
 
 
 def network(config: Config) -> Hands:

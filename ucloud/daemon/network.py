@@ -1,7 +1,7 @@
 """The network of a host: which sets of things it has, and which component says what is wanted of each. The only table that
 knows them all; used by the host daemon, the simulator and tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,8 +20,7 @@ from ucloud.store.view import View
 
 
 class Hands(NamedTuple):
-    """The drivers of a host's network. zones: the packet filter's part of a segment. interface: the name of a plug's interface.
-    announce: see HostNetwork."""
+    """The drivers of a host's network. zones: the packet filter's part of a segment. interface, care: see HostNetwork."""
 
     segments: Things[Any]
     zones: Things[Any]
@@ -32,7 +31,7 @@ class Hands(NamedTuple):
     reservations: Things[Any]
     names: Things[Any]
     interface: Callable[[str], str]
-    announce: Callable[[], bool] = lambda: False
+    care: Callable[[], Sequence[str]] = tuple
 
 
 def fake_hands(make: Callable[[str], Things[Any]] = FakeThings) -> Hands:
@@ -83,6 +82,6 @@ def host_network(
         book,
         clock,
         journal,
-        hands.announce,
+        hands.care,
         lock,
     )

@@ -40,7 +40,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the host knows of its VMs, by VM id.
 
     errors: what the last step failed with. held: acts that are not due (again) yet. asked_s: for how long the guest has
-    been asked to power down. erased: VMs of which, under their present manifest, everything was removed.
+    been asked to power down. erased: VMs of which, under their present manifest, everything was removed. replugged: MACs of
+    interfaces that their guests must be given anew.
     """
 
     host: str
@@ -51,6 +52,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     held: frozenset[tuple[str, Verb]] = frozenset()
     asked_s: Mapping[str, float] = {}
     erased: frozenset[str] = frozenset()
+    replugged: frozenset[str] = frozenset()
     power_down_s: float = 90.0
 
 
@@ -123,7 +125,7 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
         if said := say(world, manifest, status, "off", now_s, crashes=crashes):
             return said
         return Act(verb="kill", vm=told.vm, reason="it powered itself off") if guest else None
-    if guest and guest.macs != {port.mac for port in told.ports}:
+    if guest and (guest.macs != {port.mac for port in told.ports} or guest.macs & world.replugged):
         return Act(verb="wire", vm=told.vm, reason="its ports are not as told", manifest=told)
     if guest:
         return say(world, manifest, status, "running", now_s, crashes=crashes)

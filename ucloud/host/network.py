@@ -6,7 +6,7 @@ A VM's part is made by the worker that starts its guest (`add`) and removed by t
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -32,8 +32,9 @@ AGAIN_S = 1.0  # after something failed
 
 class HostNetwork:
     """wanted, neighbours: what a VM on this host, and an entry of the address book, need; tables of the components' functions.
-    interface: the name of a plug's interface on this host. announce: keeps the routers outside told; answers whether it had
-    to be mended. book: a view of nothing yet. lock: the simulator has its own, as its threads cannot wait for each other."""
+    interface: the name of a plug's interface on this host. care: makes the host ready, before anything else and at each look;
+    answers what it had to mend, in words. book: a view of nothing yet. lock: the simulator has its own, as its threads cannot
+    wait for each other."""
 
     name = "network"
 
@@ -47,22 +48,26 @@ class HostNetwork:
         book: View,
         clock: Clock,
         journal: Journal | None = None,
-        announce: Callable[[], bool] = lambda: False,
+        care: Callable[[], Sequence[str]] = tuple,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._host, self._wanted_by, self._neighbours, self._interface = host, wanted, neighbours, interface
-        self._book, self._clock, self._journal, self._announce = book, clock, journal, announce
+        self._book, self._clock, self._journal, self._care = book, clock, journal, care
         self._lock = lock or threading.Lock()  # of what follows; held for as long as the system takes
         self._wiring = Wiring(sets)
         self._manifests: dict[str, Manifest] = {}  # VMs whose part is wanted
+        self._is_ready = False  # `care` has succeeded
         self._is_told = False  # before, nothing is removed: who is here is not known
         self._mended_s = float("-inf")
         self._said: set[str] = set()  # troubles
+        self._replugged: set[str] = set()  # MACs
 
     def add(self, manifest: Manifest) -> None:
         """Exactly what this manifest asks for is there for its VM. Raises Temporary."""
         with self._lock:
             self._manifests[manifest.vm] = manifest
+            if not self._is_ready:
+                self._take_care()
             self._wiring.want(manifest.vm, self._things(manifest))
         self._book.wake()
 
@@ -79,6 +84,16 @@ class HostNetwork:
         return tuple(
             GuestNic(mac=port.mac, tap=self._interface(plugs[port.mac].key), mtu=port.network.mtu) for port in manifest.ports
         )
+
+    @property
+    def replugged(self) -> frozenset[str]:
+        """MACs of guests' interfaces whose plug was gone and was made anew. The guest still holds the one that is gone: it must
+        be given another, which `plugged` says."""
+        return frozenset(self._replugged)
+
+    def plugged(self, macs: Collection[str]) -> None:
+        with self._lock:
+            self._replugged -= set(macs)
 
     def keep(self, manifests: Mapping[str, Manifest]) -> None:
         """These are the VMs whose part is wanted; called at each look at all of them. What is missing or too much is brought
@@ -106,18 +121,25 @@ class HostNetwork:
 
     def _mend(self) -> float:
         try:
-            mended, failed = self._wiring.mend()
-            mended += ["announcing of addresses"] if self._announce() else []
+            cared = self._take_care()
+            mended, failed, lost = self._wiring.mend()
+            mended += cared
+            self._replugged |= {thing.mac for thing in lost if isinstance(thing, Plug)}
         except Temporary as error:
             mended, failed = [], [error.message]
         for what in mended:
-            self._tell("repaired", f"somebody had changed it by hand, or it had ended: {what}")
+            self._tell("repaired", f"{what} had been changed by hand, or had ended; it is as it should be again")
         for trouble in failed:
             if trouble not in self._said:
                 self._tell("failed", trouble)
         self._said = set(failed)
         self._mended_s = self._clock.monotonic_s() - (PERIOD_S - AGAIN_S if failed else 0)
         return AGAIN_S if failed else PERIOD_S
+
+    def _take_care(self) -> list[str]:
+        mended = self._care()
+        self._is_ready = True
+        return list(mended)
 
     def _tell(self, verb: str, reason: str) -> None:
         log.warning("%s: %s", verb, reason)

@@ -26,6 +26,15 @@ class Set(NamedTuple):
     driver: Things[Any]
 
 
+class Mended(NamedTuple):
+    """mended: what somebody else had changed and is as it should be again, failed: what cannot be made so, both in words. lost:
+    what had been there and was gone altogether."""
+
+    mended: list[str]
+    failed: list[str]
+    lost: list[Thing]
+
+
 class Wiring:
     """sets: in the order in which things are added; they are removed in reverse."""
 
@@ -65,26 +74,27 @@ class Wiring:
             self._users.pop(id, None)
         return wanted.keys()
 
-    def mend(self) -> tuple[list[str], list[str]]:
-        """Look at everything. Answers what somebody else had changed and is as it should be again, and what cannot be made so,
-        both in words. Raises Temporary where it cannot even be looked at."""
-        before, mended, failed = self._there, [], []
+    def mend(self) -> Mended:
+        """Look at everything, and make it as it should be. Raises Temporary where it cannot even be looked at."""
+        before, mended, failed, lost = self._there, [], [], []
         self._look()
         for id in list(self._users):
             if self._is_there(id):
                 continue
+            was_there = before is not None and self._was_there(before, id)
+            lost += [self._wanted(id)] if was_there and self._is_gone(id) else []
             try:
                 self._add([id])
             except Temporary as error:
                 failed.append(f"{self._name(id)}: {error.message}")
             else:
-                mended += [self._name(id)] if before is not None and self._was_there(before, id) else []
+                mended += [self._name(id)] if was_there else []
         strange = self._found() - self._users.keys()
         try:
             self._remove(strange)
         except Temporary as error:
             failed.append(error.message)
-        return mended, failed
+        return Mended(mended, failed, lost)
 
     def _look(self) -> None:
         self._there = None  # if it fails, we know nothing
@@ -124,6 +134,9 @@ class Wiring:
     def _is_there(self, id: Id) -> bool:
         assert self._there is not None
         return self._was_there(self._there, id)
+
+    def _is_gone(self, id: Id) -> bool:
+        return any(id.key not in there for (kind, _), there in self._of_each_set() if kind is id.kind)
 
     def _was_there(self, then: Sequence[Mapping[str, Thing | None]], id: Id) -> bool:
         wanted = self._wanted(id)

@@ -1,6 +1,7 @@
 """What the machine itself is: cores, memory, which boot of it this is. On Linux."""
 
 import os
+from ipaddress import IPv6Address
 from pathlib import Path
 
 
@@ -11,6 +12,13 @@ def cpus() -> int:
 
 def memory_mib() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def interface_with(address: str) -> str | None:
+    """Its name, in this process' network namespace (proc(5): /proc/net/if_inet6)."""
+    wanted = IPv6Address(address).packed.hex()
+    lines = (line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines())
+    return next((words[5] for words in lines if words[0] == wanted), None)
 
 
 def boot_id() -> str:

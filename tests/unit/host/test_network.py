@@ -1,0 +1,195 @@
+"""The network of a host's VMs: made before a guest starts, gone before its status, changed while it runs, mended."""
+
+import msgspec
+
+from tests.unit.machine import VM, Machine
+from tests.unit.world import manifest
+from ucloud.base.config import DEFAULTS
+from ucloud.base.errors import Temporary
+from ucloud.daemon.network import host_network
+from ucloud.host.loop import PERIOD_S
+from ucloud.model.network import ManifestPort, NetworkRef, Port
+from ucloud.model.record import encode
+from ucloud.model.vm import Manifest
+from ucloud.model.wiring import HostName, Plug, Taken
+from ucloud.store.view import View
+
+WEB = NetworkRef(id="network-web", name="web", public=True, vni=100, ipv6="fd00:100::/64", mtu=1430)
+DB = NetworkRef(id="network-db", name="db", vni=200, ipv6="fd00:200::/64", ipv4="10.2.0.0/24", mtu=1430)
+ON_WEB = ManifestPort(network=WEB, mac="02:00:00:00:01:0b", ipv6="fd00:100::ff:fe00:10b")
+ON_DB = ManifestPort(network=DB, mac="02:00:00:00:02:0b", ipv6="fd00:200::ff:fe00:20b", ipv4="10.2.0.11")
+MACS = {ON_WEB.mac, ON_DB.mac}
+
+
+def told(*ports: ManifestPort, **more: object) -> Manifest:
+    return msgspec.structs.replace(manifest(VM, **more), ports=ports)
+
+
+def running(*ports: ManifestPort) -> Machine:
+    machine = Machine()
+    machine.put(told(*ports))
+    machine.settle()
+    assert machine.status
+    assert machine.status.phase == "running"
+    return machine
+
+
+def keys(machine: Machine) -> dict[str, list[str]]:
+    hands = machine.hands
+    every = (hands.zones, hands.segments, hands.filters, hands.plugs, hands.services, hands.reservations)
+    return {things.name: sorted(things.actual()) for things in every if things.actual()}
+
+
+def test_all_that_its_ports_need_is_there_when_a_guest_starts() -> None:
+    machine = running(ON_WEB, ON_DB)
+    both = [f"100/{VM}", f"200/{VM}"]
+    assert keys(machine) == {
+        **{name: ["100", "200"] for name in ("zone", "network", "service")},
+        **dict.fromkeys(("filter", "port", "reservation"), both),
+    }
+    nics = machine.hypervisor.specs[VM].nics
+    assert [(nic.mac, nic.tap, nic.mtu) for nic in nics] == [
+        (ON_WEB.mac, f"tap-100/{VM}", 1430),
+        (ON_DB.mac, f"tap-200/{VM}", 1430),
+    ]
+    assert machine.hands.plugs.actual()[f"200/{VM}"] == Plug(
+        vm=VM, vni=200, mac=ON_DB.mac, mtu=1430, addresses=(ON_DB.ipv6, ON_DB.ipv4), public=False
+    )
+
+
+def test_a_guest_is_not_started_without_its_filter() -> None:
+    machine = Machine()
+    machine.hands.filters.fail_next("add")
+    machine.put(told(ON_WEB))
+    machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.error) == ("starting", "start: add of a filter failed")
+    assert not machine.hands.plugs.actual()
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    assert machine.status.phase == "running"
+
+
+def test_nothing_is_left_when_the_status_goes() -> None:
+    machine = running(ON_WEB)
+    machine.put(told(ON_WEB, want="absent"))
+    machine.hands.plugs.fail_next("remove")
+    machine.settle()
+    assert machine.status, "something is left"
+    assert "remove of a port failed" in machine.status.error
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    assert machine.status is None
+    assert keys(machine) == {}
+
+
+def test_a_port_comes_and_goes_while_the_guest_runs() -> None:
+    machine = running(ON_WEB)
+    machine.put(told(ON_WEB, ON_DB, revisions={"vm": 8}))
+    machine.settle()
+    assert machine.status
+    assert machine.status.revisions == {"vm": 8}
+    assert machine.hypervisor.actual()[VM].macs == MACS
+    machine.put(told(ON_DB, revisions={"vm": 9}))
+    machine.settle()
+    assert machine.status.revisions == {"vm": 9}
+    assert machine.hypervisor.actual()[VM].macs == {ON_DB.mac}
+    assert keys(machine)["port"] == [f"200/{VM}"]
+    assert len(machine.boots()) == 1
+
+
+def test_a_guest_that_does_not_let_go_is_cut_off_all_the_same() -> None:
+    machine = running(ON_WEB)
+    machine.hypervisor.deaf.add(VM)
+    machine.put(told(revisions={"vm": 8}))
+    machine.settle()
+    assert machine.status
+    assert machine.status.error.startswith("wire: ")
+    assert machine.status.revisions != {"vm": 8}, "it is not done"
+    assert keys(machine) == {}
+    machine.hypervisor.deaf.clear()
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    assert (machine.status.revisions, machine.status.error) == ({"vm": 8}, "")
+
+
+def test_a_stopped_vm_has_nothing_and_gets_it_back() -> None:
+    machine = running(ON_WEB)
+    machine.put(told(ON_WEB, want="stopped", hard=True))
+    machine.settle()
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    machine.network.step()
+    assert keys(machine) == {}
+    machine.put(told(ON_WEB, boots=2))
+    machine.settle()
+    assert keys(machine)["port"] == [f"100/{VM}"]
+
+
+def test_the_next_daemon_takes_it_over_and_mends_it() -> None:
+    machine = running(ON_WEB)
+    machine.daemon()
+    machine.settle()
+    machine.hands.plugs.damage(f"100/{VM}")
+    machine.network.step()
+    assert isinstance(machine.hands.plugs.actual()[f"100/{VM}"], Plug)
+
+
+def test_nothing_is_removed_before_it_is_known_who_is_here() -> None:
+    machine = running(ON_WEB)
+    machine.daemon()
+    machine.network.step()
+    assert keys(machine)["port"] == [f"100/{VM}"]
+
+
+def test_the_address_book_of_its_networks_is_followed() -> None:
+    machine = running(ON_WEB)
+    there = Port(network=WEB.id, vm="vm-b", name="b", mac="02:00:00:00:01:0c", ipv6="fd00:100::c", host="host-2")
+    elsewhere = msgspec.structs.replace(there, network=DB.id)
+    machine.put(there, elsewhere)
+    machine.network.step()
+    assert machine.hands.names.actual() == {"100/vm-b": HostName(vm="vm-b", vni=100, name="b", addresses=("fd00:100::c",))}
+    address = "fe80::ff:fe00:10c"
+    assert machine.hands.taken.actual() == {f"100/{address}": Taken(vni=100, address=address)}
+    machine.store.commit({there.key: encode(msgspec.structs.replace(there, name="c"))})
+    machine.network.step()
+    assert [name.name for name in machine.hands.names.actual().values() if isinstance(name, HostName)] == ["c"]
+    machine.put(told(ON_DB, revisions={"vm": 8}))
+    machine.settle()
+    machine.network.step()
+    assert sorted(machine.hands.names.actual()) == ["200/vm-b"], "that of a network that is no longer here is nobody's business"
+    machine.store.commit(deletes=[elsewhere.key])
+    machine.network.step()
+    assert not machine.hands.names.actual()
+    assert not machine.hands.taken.actual()
+
+
+def test_a_guest_whose_plug_was_pulled_gets_its_interface_anew() -> None:
+    machine = running(ON_WEB)
+    machine.network.step()
+    del machine.hands.plugs.world[f"100/{VM}"]
+    machine.clock.pass_s(PERIOD_S * 3)
+    machine.network.step()
+    assert machine.network.replugged == {ON_WEB.mac}
+    machine.hypervisor.deaf.add(VM)
+    machine.settle()
+    assert machine.network.replugged == {ON_WEB.mac}, "not before the guest has let go of the old one"
+    machine.hypervisor.deaf.clear()
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    assert machine.network.replugged == frozenset()
+
+
+def test_a_host_that_cannot_be_made_ready_starts_nothing_that_has_ports() -> None:
+    machine = Machine()
+    refuses = machine.hands._replace(care=refuse)
+    book = View(machine.store, [], machine.clock, lambda: None)
+    machine.loop._network = host_network("host-1", DEFAULTS.network, refuses, book, machine.clock)
+    machine.put(told(ON_WEB))
+    machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.error) == ("starting", "start: nft refuses the rules")
+
+
+def refuse() -> list[str]:
+    raise Temporary("nft refuses the rules")
