@@ -91,9 +91,11 @@ def change(commands: Sequence[str]) -> None:
     if commands:
         _, said = run(["ip", "-batch", "-"], commands)
         if said:
-            number = said.rpartition(":")[2].strip()  # Command failed -:3
-            failed = commands[int(number) - 1] if number.isdigit() else commands[0]
-            raise Temporary(f"ip {failed}: {one_line(said.rpartition('Command failed')[0] or said)}")
+            words, _, number = said.rpartition(
+                "\nCommand failed -:"
+            )  # it does not say so of commands that it does not understand
+            failed = f" {commands[int(number) - 1]}" if words else ""
+            raise Temporary(f"ip{failed}: {one_line(words or said)}")
 
 
 def run(command: Sequence[str], commands: Sequence[str]) -> tuple[str, str]:

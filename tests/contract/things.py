@@ -1,0 +1,48 @@
+"""What the tests of the contract `ucloud.driver.things` need of a kind of set, and the fake one. Real ones are made by the
+modules beside this one; test_things.py names them all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ucloud.driver.things import FakeThings, Things
+from ucloud.model.wiring import Segment, Thing
+
+Action = Callable[[], object]
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """An empty set in a world of its own. make: the set, as the next daemon finds it. one, other: what can be in it. changed:
+    `one` in another state. damages: what somebody may do to `one` by hand. strays: what somebody may leave there that is
+    nobody's, and is taken for a part of the set. refuse: makes the system refuse `other`, until what it returns is called."""
+
+    make: Callable[[], Things[Any]]
+    one: Thing
+    changed: Thing
+    other: Thing
+    refuse: Callable[[], Action]
+    damages: dict[str, Action]
+    strays: dict[str, Action] = field(default_factory=dict)
+
+
+@contextmanager
+def fake() -> Iterator[Subject]:
+    world: dict[str, Thing | None] = {}
+    things = FakeThings("network", world)
+    one = Segment(vni=1, group="ff05::1", mtu=1430, gateways=("fd00:1::1/64",), public=True)
+
+    def refuse() -> Action:
+        things.fail_next("add")
+        return lambda: None
+
+    yield Subject(
+        make=lambda: things,
+        one=one,
+        changed=Segment(vni=1, group="ff05::1", mtu=1400, gateways=("fd00:1::1/64",), public=False),
+        other=Segment(vni=2, group="ff05::2", mtu=1430, gateways=("fd00:2::1/64",), public=True),
+        refuse=refuse,
+        damages={"a part is taken away": lambda: things.damage(one.key), "all is taken away": lambda: world.pop(one.key)},
+        strays={"half a network": lambda: things.damage("7")},
+    )
