@@ -4,21 +4,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 
 from sim.invariants import Invariants
+from sim.links import Links
 from sim.process import Process
 from sim.world import World
 from ucloud.base.errors import Temporary
 from ucloud.daemon.network import Hands as NetworkHands
 from ucloud.daemon.network import fake_hands
-from ucloud.driver.hypervisor.contract import LOG_BYTES, Console, Guest, GuestSpec, Log
+from ucloud.driver.hypervisor.contract import LOG_BYTES, Console, Guest, GuestNic, GuestSpec, Log
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.contract import Examined, Progress
 from ucloud.driver.pool.fake import FakePool
-from ucloud.driver.things import FakeThings
 from ucloud.model.guest import GuestDisk
 from ucloud.model.wiring import Thing
 
 FAILS_BEFORE, FAILS_AFTER, LOOK_FAILS = 0.03, 0.03, 0.01
-DEAF = 0.15
+DEAF, HOLDS = 0.15, 0.15
 OBEYS_S = (0.1, 1.0, 5.0, 30.0)
 
 
@@ -28,19 +28,37 @@ class Machine:
     def __init__(self, world: World, host: str, invariants: Invariants, pool: FakePool) -> None:
         self.world, self.host, self.invariants, self.pool = world, host, invariants, pool
         self.hypervisor = FakeHypervisor()
-        self._things: dict[str, FakeThings] = {}
-
-    def hands(self, process: Process) -> NetworkHands:
-        """Those of a daemon. What they made outlives it, until the machine loses its power."""
-        return fake_hands(lambda name: SimThings(process, self._things.setdefault(name, FakeThings(name))))
+        self.links = Links(world, host, invariants)
 
     def guests(self) -> Mapping[str, Guest]:
         return {vm: trace.guest for vm, trace in self.hypervisor.machine.items() if trace.guest}
 
     def start(self, spec: GuestSpec) -> None:
+        for nic in spec.nics:
+            self.links.check(spec.vm, nic)
         self.world.say(self.host, f"starts {spec.vm} epoch {spec.epoch} boot {spec.boots}")
         self.invariants.starting(self.host, spec, self.pool.size_mib(spec.vm, "root"))
         self.hypervisor.start(spec)
+
+    def attach(self, vm: str, nic: GuestNic) -> None:
+        if vm in self.guests():
+            self.links.check(vm, nic)
+        self.world.say(self.host, f"attaches {nic.mac} to {vm}")
+        self.hypervisor.attach(vm, nic)
+        self._note_wires(vm)
+
+    def detach(self, vm: str, mac: str) -> None:
+        if self.world.happens(HOLDS):
+            raise Temporary("the guest does not let go of its interface")
+        self.world.say(self.host, f"detaches {mac} from {vm}")
+        self.hypervisor.detach(vm, mac)
+        self._note_wires(vm)
+
+    def _note_wires(self, vm: str) -> None:
+        """With which interfaces its guest can send."""
+        guest = self.guests().get(vm)
+        if guest and guest.state == "running":
+            self.invariants.wired(vm, guest.macs)
 
     def kill(self, vm: str) -> None:
         guest = self.guests().get(vm)
@@ -59,6 +77,7 @@ class Machine:
     def power_off(self, vm: str) -> None:
         self.world.say(self.host, f"{vm} powers itself off")
         self.hypervisor.power_off(vm)
+        self.invariants.wired(vm, frozenset())
 
     def crash(self, vm: str) -> None:
         self.world.say(self.host, f"{vm} crashes")
@@ -66,7 +85,7 @@ class Machine:
         self.invariants.ended(self.host, vm, "crash")
 
     def lose_power(self) -> None:
-        self._things.clear()
+        self.links.lose_power()
         for vm, trace in list(self.hypervisor.machine.items()):
             if trace.guest:
                 self.invariants.ended(self.host, vm, "power loss")
@@ -116,21 +135,24 @@ class Impatient:
 class SimThings:
     """A `ucloud.driver.things.Things`."""
 
-    def __init__(self, process: Process, things: FakeThings) -> None:
-        self._hands, self._things = Hands(process), things
-        self.name = things.name
+    def __init__(self, process: Process, links: Links, name: str) -> None:
+        self._hands, self._links, self.name = Hands(process), links, name
 
     def actual(self) -> Mapping[str, Thing | None]:
         self._hands.look(f"looking at each {self.name}")
-        return self._things.actual()
+        return self._links.sets[self.name].actual()
 
     def add(self, things: Sequence[Thing]) -> None:
         for thing in things:
-            self._hands.do(f"adding a {self.name}", partial(self._things.add, [thing]))
+            self._hands.do(f"adding a {self.name}", partial(self._links.add, self.name, thing))
 
     def remove(self, keys: Sequence[str]) -> None:
         for key in keys:
-            self._hands.do(f"removing a {self.name}", partial(self._things.remove, [key]))
+            self._hands.do(f"removing a {self.name}", partial(self._links.remove, self.name, key))
+
+
+def network_hands(process: Process, machine: Machine) -> NetworkHands:
+    return fake_hands(lambda name: SimThings(process, machine.links, name))
 
 
 class SimHypervisor:
@@ -151,6 +173,12 @@ class SimHypervisor:
 
     def start(self, spec: GuestSpec) -> None:
         self._hands.do("start", lambda: self._machine.start(spec))
+
+    def attach(self, vm: str, nic: GuestNic) -> None:
+        self._hands.do("attach", lambda: self._machine.attach(vm, nic))
+
+    def detach(self, vm: str, mac: str) -> None:
+        self._hands.do("detach", lambda: self._machine.detach(vm, mac))
 
     def power_down(self, vm: str) -> None:
         self._hands.do("power-down", lambda: self._machine.press(vm))

@@ -4,6 +4,7 @@ The real guests need no operating system: their disks hold a boot sector, a few 
 """
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ucloud.driver.hypervisor.contract import GuestDisk, GuestSpec, Hypervisor
+import msgspec
+
+from ucloud.driver.hypervisor.contract import GuestDisk, GuestNic, GuestSpec, Hypervisor
 from ucloud.driver.hypervisor.fake import FakeHypervisor, GuestDirectory, Machine
 from ucloud.driver.hypervisor.qemu import QemuHypervisor
 
 HELLO = b"hello from the guest\r\n"
+CLONE_NEWNET = 0x40000000
 
 
 def wait_for(condition: Callable[[], bool], what: str, deadline_s: float = 60) -> None:
@@ -50,8 +54,21 @@ class HypervisorWorld(Protocol):
     def echo(self, driver: Hypervisor, vm: str) -> GuestSpec:
         """A guest that runs, and echoes what is typed."""
 
+    def nic(self, number: int) -> GuestNic:
+        """A network interface with a tap that nobody uses."""
+
+    def keeper(self, driver: Hypervisor, vm: str, *nics: GuestNic) -> GuestSpec:
+        """A guest that runs, and keeps its interfaces when it is asked to let go of them."""
+
+    def loosen(self, driver: Hypervisor, vm: str) -> None:
+        """From now on that one lets go of what it is asked for."""
+
     def program(self, host: str = "h1") -> str:
         """Python for a process of its own that makes `driver`, equal to what driver() makes."""
+
+
+def mac(number: int) -> str:
+    return f"02:00:00:00:00:{number:02x}"
 
 
 class FakeWorld:
@@ -84,6 +101,17 @@ class FakeWorld:
         driver.start(spec := self.spec(vm))
         return spec
 
+    def nic(self, number: int) -> GuestNic:
+        return GuestNic(mac=mac(number), tap=f"ut{number}", mtu=1430)
+
+    def keeper(self, driver: FakeHypervisor, vm: str, *nics: GuestNic) -> GuestSpec:
+        driver.deaf.add(vm)
+        driver.start(spec := msgspec.structs.replace(self.spec(vm), nics=nics))
+        return spec
+
+    def loosen(self, driver: FakeHypervisor, vm: str) -> None:
+        driver.deaf.clear()
+
     def program(self, host: str = "h1") -> str:
         return (
             "from pathlib import Path\n"
@@ -113,6 +141,16 @@ ECHO = (
     b"\x74\xf8\xba\xf8\x03\xec"  # else again; dx = COM1; al = it
     b"\xee\xeb\xf1"              # send it back; again
 )
+WAIT_FOR_KEY = b"\xba\xfd\x03\xec\xa8\x01\x74\xf8\xba\xf8\x03\xec\xee"  # as ECHO, once
+LISTEN = b"\xba\x28\x06\xb0\x02\xee"  # GPE0 enable (port 0x628): PCI hotplug may signal
+LET_GO = (
+    b"\x66\x31\xc9"              # look: ecx = 0, number of a bus that has a slot
+    b"\xba\xd0\x0c\x66\x89\xc8\x66\xef"  # next: it is the bus (port 0xcd0) that we mean
+    b"\xba\xc4\x0c\x66\xed"      # eax = what it is asked to let go of (port 0xcc4), by slots
+    b"\xba\xc8\x0c\x66\xef"      # let go of that (port 0xcc8)
+    b"\x41\x83\xf9\x10\x72\xe8"  # ecx + 1; below 16? then next
+    b"\xf4\xeb\xe2"              # hlt; look again
+)
 AGAIN = b"\xeb" + bytes([256 + 11 - (len(PRINT) + 2)])  # jmp to where PRINT sets si, its twelfth byte
 # fmt: on
 
@@ -127,6 +165,7 @@ PROGRAMS = {
     "brief": boot_sector(PRINT + POWER_OFF),
     "talkative": boot_sector(PRINT + AGAIN),
     "echo": boot_sector(PRINT + ECHO),
+    "keeper": boot_sector(PRINT + WAIT_FOR_KEY + LISTEN + WAIT_FOR_KEY + LET_GO),
 }
 
 
@@ -138,6 +177,7 @@ class QemuWorld:
         self.directory = Path(tempfile.mkdtemp(prefix="ucloud-test-"))
         self.directory.chmod(0o711)
         self._drivers: list[QemuHypervisor] = []
+        self._outside: int | None = None  # the network namespace that this process left
         for name, sector in PROGRAMS.items():
             raw = self.directory / f"{name}.raw"
             raw.write_bytes(sector.ljust(1 << 20, b"\0"))
@@ -186,6 +226,37 @@ class QemuWorld:
         wait_for(lambda: HELLO in driver.log(vm).data, "the guest to boot")
         return spec
 
+    def nic(self, number: int) -> GuestNic:
+        """In a network namespace of this thread's own, which needs no tidying up."""
+        if self._outside is None:
+            self._outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0
+        nic = GuestNic(mac=mac(number), tap=f"ut{number}", mtu=1430)
+        subprocess.run(["ip", "tuntap", "add", nic.tap, "mode", "tap", "vnet_hdr"], check=True)
+        subprocess.run(["ip", "link", "set", nic.tap, "up"], check=True)
+        return nic
+
+    def keeper(self, driver: Hypervisor, vm: str, *nics: GuestNic) -> GuestSpec:
+        driver.start(spec := msgspec.structs.replace(self.spec(vm, program="keeper"), nics=nics))
+        wait_for(lambda: HELLO in driver.log(vm).data, "the guest to boot")
+        return spec
+
+    def loosen(self, driver: Hypervisor, vm: str) -> None:
+        self.press_key(driver, vm)  # it listens ...
+        self.press_key(driver, vm)  # ... and obeys
+
+    def press_key(self, driver: Hypervisor, vm: str) -> None:
+        end = driver.log(vm).end
+        console = driver.console(vm)
+        console.type(b"x")
+        wait_for(lambda: driver.log(vm).end > end, "the key's echo")
+        console.close()
+
+    def is_plugged_in(self, nic: GuestNic) -> bool:
+        """Whether somebody has its tap open."""
+        shown = subprocess.run(["ip", "-o", "link", "show", nic.tap], check=True, capture_output=True, text=True)
+        return "LOWER_UP" in shown.stdout
+
     def program(self, host: str = "h1") -> str:
         return (
             "from pathlib import Path\n"
@@ -212,6 +283,9 @@ class QemuWorld:
             for mount in self.mounts():
                 subprocess.run(["umount", "--lazy", mount], check=False)
             shutil.rmtree(self.directory)
+            if self._outside is not None:
+                assert ctypes.CDLL(None).setns(self._outside, CLONE_NEWNET) == 0
+                os.close(self._outside)
 
     def mounts(self) -> list[str]:
         points = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())

@@ -10,7 +10,7 @@ import pytest
 from hypervisors import HypervisorWorld, open_world, wait_for
 
 from ucloud.base.errors import Conflict, NotFound, Temporary
-from ucloud.driver.hypervisor.contract import Guest, Hypervisor, Log
+from ucloud.driver.hypervisor.contract import MOST_NICS, Guest, Hypervisor, Log
 
 VM, OTHER = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z", "vm-01kd2g5x8p6q0v3n9r7t4w1y30"
 LOG_BYTES = 1 << 20
@@ -196,6 +196,73 @@ def test_hosts_on_one_machine_dont_see_each_others_guests(world: HypervisorWorld
     assert neighbour.traces() == frozenset()
     neighbour.kill(VM)
     assert VM in driver.actual()
+
+
+def macs(driver: Hypervisor) -> frozenset[str]:
+    return driver.actual()[VM].macs
+
+
+def test_a_guest_has_the_interfaces_it_was_started_with(world: HypervisorWorld, driver: Hypervisor) -> None:
+    nics = (world.nic(1), world.nic(2))
+    driver.start(msgspec.structs.replace(world.spec(VM), nics=nics))
+    assert macs(driver) == {nic.mac for nic in nics}
+    driver.close()
+    assert macs(world.driver()) == {nic.mac for nic in nics}
+
+
+def test_an_interface_comes_and_goes(world: HypervisorWorld, driver: Hypervisor) -> None:
+    first, second = world.nic(1), world.nic(2)
+    world.keeper(driver, VM, first)
+    for _ in range(2):
+        driver.attach(VM, second)
+        assert macs(driver) == {first.mac, second.mac}
+    driver.close()
+
+    heir = world.driver()
+    world.loosen(heir, VM)
+    assert macs(heir) == {first.mac, second.mac}
+    for _ in range(2):
+        wait_for(lambda: has_let_go(heir, first.mac), "the guest to let go")
+        assert macs(heir) == {second.mac}
+    heir.attach(VM, first)
+    assert macs(heir) == {first.mac, second.mac}
+
+
+def test_a_guest_that_keeps_an_interface_is_asked_again(world: HypervisorWorld, driver: Hypervisor) -> None:
+    nic = world.nic(1)
+    world.keeper(driver, VM, nic)
+    for _ in range(2):
+        with pytest.raises(Temporary):
+            driver.detach(VM, nic.mac)
+        assert macs(driver) == {nic.mac}
+    world.loosen(driver, VM)
+    wait_for(lambda: has_let_go(driver, nic.mac), "the guest to let go")
+    assert macs(driver) == frozenset()
+
+
+def has_let_go(driver: Hypervisor, mac: str) -> bool:
+    try:
+        driver.detach(VM, mac)
+    except Temporary:
+        return False
+    return True
+
+
+def test_a_guest_has_no_more_interfaces_than_it_can(world: HypervisorWorld, driver: Hypervisor) -> None:
+    nics = [world.nic(number) for number in range(MOST_NICS + 1)]
+    driver.start(msgspec.structs.replace(world.spec(VM), nics=tuple(nics[:-2])))
+    driver.attach(VM, nics[-2])
+    with pytest.raises(Conflict):
+        driver.attach(VM, nics[-1])
+    assert macs(driver) == {nic.mac for nic in nics[:-1]}
+
+
+def test_where_no_guest_is_there_are_no_interfaces(world: HypervisorWorld, driver: Hypervisor) -> None:
+    nic = world.nic(1)
+    driver.detach(VM, nic.mac)
+    with pytest.raises(Conflict):
+        driver.attach(VM, nic)
+    assert driver.traces() == frozenset()
 
 
 def test_vms_are_worked_on_in_parallel(world: HypervisorWorld, driver: Hypervisor) -> None:

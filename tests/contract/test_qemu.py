@@ -12,6 +12,7 @@ import pytest
 from hypervisors import HELLO, QemuWorld, wait_for
 
 from ucloud.base.errors import Temporary
+from ucloud.driver.hypervisor import qemu_nics
 from ucloud.driver.hypervisor.accel import working_accel
 from ucloud.driver.hypervisor.contract import GuestDisk
 from ucloud.driver.hypervisor.qemu import QemuHypervisor
@@ -194,6 +195,88 @@ def test_a_bystander_is_not_taken_for_a_guest(world: QemuWorld, driver: QemuHype
         driver.kill(VM)
     finally:
         os.chdir(before)
+
+
+def test_a_tap_that_is_not_there_is_named(world: QemuWorld, driver: QemuHypervisor) -> None:
+    there = world.nic(1)
+    for name, why in (("utnone", "No such device"), ("lo", "Invalid argument")):
+        missing = msgspec.structs.replace(there, tap=name)
+        with pytest.raises(Temporary, match=f"tap {name} .*{why}"):
+            driver.start(msgspec.structs.replace(world.spec(VM), nics=(there, missing)))
+        assert driver.actual() == {}
+        driver.start(world.spec(VM))
+        with pytest.raises(Temporary, match=f"tap {name} .*{why}"):
+            driver.attach(VM, missing)
+        assert driver.actual()[VM].macs == frozenset()
+        driver.kill(VM)
+    assert not world.is_plugged_in(there)
+
+
+def test_a_guest_holds_the_taps_that_it_has(world: QemuWorld, driver: QemuHypervisor) -> None:
+    first, second = world.nic(1), world.nic(2)
+    world.keeper(driver, VM, first)
+    world.loosen(driver, VM)
+    driver.attach(VM, second)
+    assert world.is_plugged_in(first)
+    assert world.is_plugged_in(second)
+    driver.detach(VM, first.mac)
+    assert not world.is_plugged_in(first)
+    assert status(world.process_of(VM))["CapEff"] == ["0" * 16]
+    driver.start(other := msgspec.structs.replace(world.spec(OTHER), nics=(first,)))
+    with pytest.raises(Temporary, match="busy"):
+        driver.attach(other.vm, second)
+    driver.kill(VM)
+    driver.attach(other.vm, second)
+    assert world.is_plugged_in(second)
+
+
+def test_an_attempt_that_was_broken_off_is_finished(
+    world: QemuWorld, driver: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nic = world.nic(1)
+    driver.start(world.spec(VM))
+    with monkeypatch.context() as patch:
+        patch.setattr(qemu_nics, "nic_device", lambda port, nic: 1 / 0)  # here the daemon dies
+        with pytest.raises(ZeroDivisionError):
+            driver.attach(VM, nic)
+    assert world.is_plugged_in(nic)
+    assert driver.actual()[VM].macs == frozenset()
+    driver.close()
+    heir = world.driver()
+    heir.attach(VM, nic)
+    assert heir.actual()[VM].macs == {nic.mac}
+    assert world.is_plugged_in(nic)
+
+
+def test_an_attempt_that_fails_leaves_nothing(world: QemuWorld, driver: QemuHypervisor) -> None:
+    nic = world.nic(1)
+    driver.start(world.spec(VM))
+    with pytest.raises(Temporary, match="host_mtu"):
+        driver.attach(VM, msgspec.structs.replace(nic, mtu=70000))
+    assert driver.actual()[VM].macs == frozenset()
+    assert not world.is_plugged_in(nic)
+    driver.attach(VM, nic)
+    assert world.is_plugged_in(nic)
+
+
+def test_a_guest_that_hears_and_keeps_is_asked_again(
+    world: QemuWorld, driver: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_nics, "UNPLUG_S", 0.2)
+    nic = world.nic(1)
+    world.keeper(driver, VM, nic)
+    world.press_key(driver, VM)
+    for _ in range(2):
+        with pytest.raises(Temporary, match="does not let go"):
+            driver.detach(VM, nic.mac)
+        assert driver.actual()[VM].macs == {nic.mac}
+    event = threading.Event()
+    driver.subscribe(event.set)
+    world.press_key(driver, VM)
+    assert event.wait(60)
+    wait_for(lambda: driver.actual()[VM].macs == frozenset(), "it to be seen without asking")
+    driver.detach(VM, nic.mac)
+    assert not world.is_plugged_in(nic)
 
 
 def test_kvm_is_not_used_where_no_linux_guest_boots_with_it(world: QemuWorld) -> None:

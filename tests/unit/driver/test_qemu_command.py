@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ucloud.driver.hypervisor.contract import GuestDisk, GuestSpec
-from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, identity, reason, uid
+from ucloud.driver.hypervisor.contract import GuestDisk, GuestNic, GuestSpec
+from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, identity, nic, nic_id, reason, uid
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "qemu-command.txt"
 VM = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z"
@@ -20,8 +21,12 @@ SPEC = GuestSpec(
         GuestDisk(name="root", path="/var/lib/ucloud/pool/disk/a.qcow2"),
         GuestDisk(name="data", path='/odd, "path"', format="raw"),
     ),
+    nics=(
+        GuestNic(mac="02:00:00:00:01:0b", tap="ut0000641y2z", mtu=1430),
+        GuestNic(mac="02:00:00:00:02:0b", tap="ut0000c81y2z", mtu=1400),
+    ),
 )
-FILES = Files(qmp=10, console=11, log=12)
+FILES = Files(qmp=10, console=11, log=12, taps=(13, 14))
 
 
 def test_the_command_line_is_as_reviewed() -> None:
@@ -39,6 +44,18 @@ def test_kvm_shows_the_hosts_own_processor() -> None:
     assert words[words.index("-accel") + 1] == "kvm"
     assert words[words.index("-cpu") + 1] == "host"
     assert '"direct": false' in " ".join(words)
+
+
+def test_a_guest_without_interfaces_gets_none_of_qemus_own() -> None:
+    words = command_line(msgspec.structs.replace(SPEC, nics=()), "tcg", msgspec.structs.replace(FILES, taps=()), direct=True)
+    assert words[words.index("-nic") + 1] == "none"
+    assert "-netdev" not in words
+
+
+def test_an_interface_is_known_by_its_id() -> None:
+    assert nic(nic_id(8, "02:00:00:00:01:0b")) == ("02:00:00:00:01:0b", 8)
+    for other in ("", "port1", "nic1", "nic1-02000000010", "nic1-02000000010b0", "nic1-zz000000010b", "type"):
+        assert nic(other) is None
 
 
 def test_a_guest_is_known_by_its_command_line_whatever_wraps_it() -> None:

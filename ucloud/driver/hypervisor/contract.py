@@ -10,11 +10,12 @@ from typing import Protocol
 
 import msgspec
 
-from ucloud.model.guest import Guest, GuestDisk, GuestSpec, GuestState
+from ucloud.model.guest import Guest, GuestDisk, GuestNic, GuestSpec, GuestState
 
-__all__ = ["Console", "Guest", "GuestDisk", "GuestSpec", "GuestState", "Hypervisor", "Log"]
+__all__ = ["Console", "Guest", "GuestDisk", "GuestNic", "GuestSpec", "GuestState", "Hypervisor", "Log"]
 
 LOG_BYTES = 1 << 20
+MOST_NICS = 8  # of one guest
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -53,6 +54,14 @@ class Hypervisor(Protocol):
     def start(self, spec: GuestSpec) -> None:
         """Bring up this guest and return when it executes. Starting what runs already is Conflict. After a failure
         nothing runs."""
+
+    def attach(self, vm: str, nic: GuestNic) -> None:
+        """Give a running guest one more network interface. Harmless when it has one with this MAC. Raises Conflict when there
+        is no guest, or when it has as many as it can have."""
+
+    def detach(self, vm: str, mac: str) -> None:
+        """Take a network interface away from a guest, and return when it has let go. Temporary when it does not (no operating
+        system, still booting): ask again. Harmless when it has none with this MAC, or when there is no guest."""
 
     def power_down(self, vm: str) -> None:
         """Ask the guest to shut down (ACPI power button). Harmless when repeated or when there is no guest."""

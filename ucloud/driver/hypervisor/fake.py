@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ucloud.base.errors import Conflict, NotFound, Temporary
-from ucloud.driver.hypervisor.contract import LOG_BYTES, Guest, GuestSpec, Log
+from ucloud.driver.hypervisor.contract import LOG_BYTES, MOST_NICS, Guest, GuestNic, GuestSpec, Log
 
 KEEP_BYTES = LOG_BYTES // 2
 
@@ -75,7 +75,7 @@ class FakeHypervisor:
 
     def __init__(self, machine: Machine | None = None) -> None:
         self.machine: Machine = {} if machine is None else machine
-        self.deaf: set[str] = set()  # VMs whose guests ignore the power button and whatever is typed
+        self.deaf: set[str] = set()  # VMs whose guests ignore the power button, whatever is typed, and unplugging
         self._lock = threading.Lock()
         self._wakes: list[Callable[[], None]] = []
         self._failing_before: Counter[str] = Counter()
@@ -94,9 +94,27 @@ class FakeHypervisor:
         with self._call("start"):
             if self._guest(spec.vm):
                 raise Conflict(f"{spec.vm} has a guest already")
-            guest = Guest(vm=spec.vm, epoch=spec.epoch, boots=spec.boots, state="running")
+            macs = frozenset(nic.mac for nic in spec.nics)
+            guest = Guest(vm=spec.vm, epoch=spec.epoch, boots=spec.boots, state="running", macs=macs)
             line = f"fake guest {spec.name} epoch {spec.epoch} boots {spec.boots}\n".encode()
             self.machine[spec.vm] = msgspec.structs.replace(self._trace(spec.vm).written(line), guest=guest)
+
+    def attach(self, vm: str, nic: GuestNic) -> None:
+        with self._call("attach"):
+            guest = self._guest(vm)
+            if guest is None:
+                raise Conflict(f"{vm} has no guest")
+            if len(guest.macs | {nic.mac}) > MOST_NICS:
+                raise Conflict(f"{vm} has {MOST_NICS} network interfaces already")
+            self._rewire(guest, guest.macs | {nic.mac})
+
+    def detach(self, vm: str, mac: str) -> None:
+        with self._call("detach"):
+            guest = self._guest(vm)
+            if guest and mac in guest.macs:
+                if vm in self.deaf:
+                    raise Temporary(f"the guest does not let go of {mac}")
+                self._rewire(guest, guest.macs - {mac})
 
     def power_down(self, vm: str) -> None:
         with self._call("power_down"):
@@ -173,6 +191,10 @@ class FakeHypervisor:
         if self._guest(vm):
             self.machine[vm] = msgspec.structs.replace(self._trace(vm), guest=None)
 
+    def _rewire(self, guest: Guest, macs: frozenset[str]) -> None:
+        guest = msgspec.structs.replace(guest, macs=macs)
+        self.machine[guest.vm] = msgspec.structs.replace(self._trace(guest.vm), guest=guest)
+
     def _power_off(self, vm: str) -> bool:
         guest = self._guest(vm)
         if guest is None or guest.state == "powered-off":
@@ -193,7 +215,8 @@ class FakeConsole:
 
     def type(self, data: bytes) -> None:
         vm = self._guest.vm
-        if self._hypervisor.actual().get(vm) != self._guest:
+        guest = self._hypervisor.actual().get(vm)
+        if guest is None or msgspec.structs.replace(guest, macs=self._guest.macs) != self._guest:
             raise NotFound("the guest is gone")
         if vm in self._hypervisor.deaf:
             raise Temporary("the guest takes nothing that is typed")

@@ -6,6 +6,7 @@ the daemon: the next QemuHypervisor on the same run_dir finds it by looking (qem
 mount namespace (`nsenter --net`, not `ip netns exec`: what a daemon mounts in a namespace of its own goes with it).
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -18,15 +19,16 @@ from pathlib import Path
 from typing import Literal
 
 from ucloud.base.errors import Conflict, NotFound, Temporary
-from ucloud.driver.hypervisor import qmp
+from ucloud.driver.hypervisor import qemu_nics, qmp
 from ucloud.driver.hypervisor.accel import working_accel
 from ucloud.driver.hypervisor.cgroup import Groups
-from ucloud.driver.hypervisor.contract import LOG_BYTES, Guest, GuestDisk, GuestSpec, Log
+from ucloud.driver.hypervisor.contract import LOG_BYTES, Guest, GuestDisk, GuestNic, GuestSpec, Log
 from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, reason, uid
 from ucloud.driver.hypervisor.qemu_console import QemuConsole
 from ucloud.driver.hypervisor.qemu_guest import QemuGuest
 from ucloud.driver.hypervisor.qemu_process import GuestProcess, find, launch
 from ucloud.driver.hypervisor.serial_log import SerialLog
+from ucloud.driver.hypervisor.tap import open_tap
 from ucloud.driver.hypervisor.watcher import Watcher
 
 LOOK_S = 5.0  # how old the list of processes may be; exits are seen at once anyway
@@ -60,10 +62,10 @@ class QemuHypervisor:
             self._look()
         with self._lock:
             guests = [self._guests[vm] for vm in (self._guests if vms is None else vms) if vm in self._guests]
-        seen = [(guest.process, guest.state()) for guest in guests]
+        seen = [(guest.process, *guest.state()) for guest in guests]
         return {
-            process.who.vm: Guest(vm=process.who.vm, epoch=process.who.epoch, boots=process.who.boots, state=state)
-            for process, state in seen
+            process.who.vm: Guest(vm=process.who.vm, epoch=process.who.epoch, boots=process.who.boots, state=state, macs=macs)
+            for process, state, macs in seen
             if process.alive()
         }
 
@@ -85,6 +87,17 @@ class QemuHypervisor:
             self.kill(spec.vm)
             why = reason(self._complaints(spec.vm)) or error.message
             raise Temporary(f"{spec.vm} cannot be started: {why}") from error
+
+    def attach(self, vm: str, nic: GuestNic) -> None:
+        guest = self._guest(vm)
+        if guest is None:
+            raise Conflict(f"{vm} has no guest")
+        qemu_nics.attach(guest, nic)
+
+    def detach(self, vm: str, mac: str) -> None:
+        guest = self._guest(vm)
+        if guest:
+            qemu_nics.detach(guest, mac)
 
     def power_down(self, vm: str) -> None:
         guest = self._guest(vm)
@@ -153,12 +166,14 @@ class QemuHypervisor:
             _hand_over(disk, user)
         group = self._groups.add(spec.vm)
         with (
+            contextlib.ExitStack() as opened,
             qmp.listen(directory / "qmp") as control,
             qmp.listen(directory / "console") as console,
             written.open() as serial,
             written.open_complaints() as complaints,
         ):
-            files = Files(qmp=control.fileno(), console=console.fileno(), log=serial.fileno())
+            taps = tuple(_opened_tap(nic, opened) for nic in spec.nics)
+            files = Files(qmp=control.fileno(), console=console.fileno(), log=serial.fileno(), taps=taps)
             command = command_line(spec, self.accel, files, direct=all(map(_can_be_direct, spec.disks)))
             with self._looking:
                 child = launch(
@@ -166,7 +181,7 @@ class QemuHypervisor:
                     user=user,
                     directory=directory,
                     group=group,
-                    inherited=(files.qmp, files.console, files.log),
+                    inherited=(files.qmp, files.console, files.log, *files.taps),
                     complaints=complaints.fileno(),
                 )
                 who = Identity(spec.vm, spec.epoch, spec.boots)
@@ -231,6 +246,12 @@ class QemuHypervisor:
 
     def _log(self, vm: str) -> SerialLog:
         return SerialLog(self._directory(vm) / "log")
+
+
+def _opened_tap(nic: GuestNic, opened: contextlib.ExitStack) -> int:
+    tap = open_tap(nic.tap)
+    opened.callback(os.close, tap)
+    return tap
 
 
 def _hand_over(disk: GuestDisk, user: int) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ucloud.driver.hypervisor.contract import GuestDisk, GuestSpec
+from ucloud.driver.hypervisor.contract import MOST_NICS, GuestDisk, GuestNic, GuestSpec
 
 BINARY = "qemu-system-x86_64"
 UUID_NAMESPACE = uuid.UUID("5b1d4c1e-7a52-4f0c-9d3a-6a1f0e0c8b77")
 FIRST_UID = 0x70000000
 UIDS = 0x0F000000
+PORTS = range(1, MOST_NICS + 1)
+NIC = re.compile(r"nic(\d)-([0-9a-f]{12})")
 
 # Devices that no guest of ours uses: each costs memory, time in the firmware, and code that a guest could attack.
 MACHINE = "q35,usb=off,sata=off,smbus=off,vmport=off"
@@ -25,7 +27,8 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 
 
 class Files(msgspec.Struct, frozen=True):
-    """Descriptors that the process inherits: listening sockets for QMP and console, and the serial log to append to.
+    """Descriptors that the process inherits: listening sockets for QMP and console, the serial log to append to, and the taps
+    of its network interfaces, in order.
 
     Handed over open, so that the guest's user owns no name in any directory that root trusts.
     """
@@ -33,6 +36,7 @@ class Files(msgspec.Struct, frozen=True):
     qmp: int
     console: int
     log: int
+    taps: tuple[int, ...] = ()
 
 
 def uid(vm: str) -> int:
@@ -58,7 +62,6 @@ def command_line(spec: GuestSpec, accel: str, files: Files, *, direct: bool) -> 
         *("-m", f"{spec.memory_mib}M"),
         *("-nodefaults", "-no-user-config"),
         *("-display", "none"),
-        *("-nic", "none"),
         *("-sandbox", SANDBOX),
         "-no-shutdown",  # a guest that powered itself off stays visible, even when no daemon looked at that moment
         *("-boot", "menu=off,strict=on"),
@@ -71,6 +74,9 @@ def command_line(spec: GuestSpec, accel: str, files: Files, *, direct: bool) -> 
         *("-serial", "chardev:console"),
         *("-device", "virtio-rng-pci"),
         *(word for number, disk in enumerate(spec.disks) for word in _disk(number, disk, direct)),
+        *(word for port in PORTS for word in ("-device", f"pcie-root-port,id=port{port},chassis={port},io-reserve=0")),
+        *(word for port, nic, tap in zip(PORTS, spec.nics, files.taps, strict=False) for word in _nic(port, nic, tap)),
+        *(() if spec.nics else ("-nic", "none")),
     ]
 
 
@@ -86,6 +92,42 @@ def _disk(number: int, disk: GuestDisk, direct: bool) -> tuple[str, ...]:
         *("-blockdev", json.dumps(node)),
         *("-device", f"virtio-blk-pci,drive=disk{number},bootindex={number},serial={disk.name}"),
     )
+
+
+def _nic(port: int, nic: GuestNic, tap: int) -> tuple[str, ...]:
+    return (
+        *("-netdev", f"tap,id={netdev_id(nic.mac)},fd={tap}"),
+        *("-device", json.dumps(nic_device(port, nic))),
+    )
+
+
+def nic_device(port: int, nic: GuestNic) -> dict[str, str | int]:
+    """As `-device` and QMP's device_add take it. Each sits in a slot of its own, the only kind that can be plugged at run time.
+    romfile: no boot from the network, which would cost memory and time."""
+    return {
+        "driver": "virtio-net-pci",
+        "id": nic_id(port, nic.mac),
+        "bus": f"port{port}",
+        "netdev": netdev_id(nic.mac),
+        "mac": nic.mac,
+        "host_mtu": nic.mtu,
+        "romfile": "",
+    }
+
+
+def nic_id(port: int, mac: str) -> str:
+    """Says all that a daemon must know of it (`nic`)."""
+    return f"nic{port}-{mac.replace(':', '')}"
+
+
+def netdev_id(mac: str) -> str:
+    return f"tap-{mac.replace(':', '')}"
+
+
+def nic(id: str) -> tuple[str, int] | None:
+    """The MAC and the port of a device; None when it is no network interface of ours."""
+    found = NIC.fullmatch(id)
+    return (":".join(re.findall("..", found[2])), int(found[1])) if found else None
 
 
 class Identity(msgspec.Struct, frozen=True):

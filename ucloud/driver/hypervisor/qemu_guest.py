@@ -1,12 +1,13 @@
-"""One running guest as the driver sees it: its process, its QMP connection, and the state that qemu last told.
+"""One running guest as the driver sees it: its process, its QMP connection, and what qemu last told of it.
 
-Called by qemu.py. The state is asked once and again after every event, so an idle guest costs nothing. A qemu that does not
-answer keeps the state it had: one stuck guest must not hide the others.
+Called by qemu.py. State and network interfaces are asked once and again after every event, so an idle guest costs nothing. A
+qemu that does not answer is as it was: one stuck guest must not hide the others.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import msgspec
 from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor import qmp
 from ucloud.driver.hypervisor.contract import GuestState
+from ucloud.driver.hypervisor.qemu_command import nic
 from ucloud.driver.hypervisor.qemu_process import GuestProcess
 from ucloud.driver.hypervisor.watcher import Watcher
 
 START_S = 30.0
 STATE_S = 1.0
 ASK_AGAIN_S = 5.0
-EVENTS = frozenset({"SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED"})
+DEVICES = "/machine/peripheral"  # in qemu's tree of objects: those that were given an id
+UNPLUGGED = "DEVICE_DELETED"
+EVENTS = frozenset({"SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", UNPLUGGED})
 STATES: dict[str, GuestState] = {"running": "running", "shutdown": "powered-off"}  # all others: paused
 
 
@@ -29,6 +33,12 @@ class Status(msgspec.Struct, frozen=True):
     """QMP's answer to query-status, the part that we read."""
 
     status: str
+
+
+class Property(msgspec.Struct, frozen=True):
+    """QMP's answer to qom-list, the part that we read."""
+
+    name: str
 
 
 class QemuGuest:
@@ -41,36 +51,69 @@ class QemuGuest:
         self._asking = threading.Lock()
         self._qmp: qmp.Qmp | None = None
         self._state: GuestState = "paused"
+        self._nics: Mapping[str, int] = {}
         self._ask_at_s = 0.0
+        self._unplugged = threading.Event()
 
     def started(self) -> None:
         """Wait until it executes. Raises Temporary when it does not."""
-        with self._asking:
-            self._ask(START_S)
+        self._look(START_S)
         if self._state == "paused":
             raise Temporary("qemu does not execute the guest")
 
-    def state(self) -> GuestState:
-        now_s = time.monotonic()
-        if now_s >= self._ask_at_s and self._asking.acquire(blocking=False):
+    def state(self) -> tuple[GuestState, frozenset[str]]:
+        """And the MACs of its network interfaces."""
+        if time.monotonic() >= self._ask_at_s and self._asking.acquire(blocking=False):
             try:
-                self._ask(STATE_S)
-            except Temporary:
-                self._ask_at_s = now_s + ASK_AGAIN_S
+                with contextlib.suppress(Temporary):
+                    self._ask(STATE_S)
             finally:
                 self._asking.release()
-        return self._state
+        return self._state, frozenset(self._nics)
+
+    def nics(self) -> Mapping[str, int]:
+        """Its network interfaces now: MAC → port. Raises Temporary."""
+        self._look(qmp.CALL_S)
+        return self._nics
+
+    def wait_for_unplugging(self, mac: str, wait_s: float) -> bool:
+        """Whether it has no such interface, at once or within this time. Raises Temporary."""
+        until_s = time.monotonic() + wait_s
+        while True:
+            self._unplugged.clear()  # before looking, so that an event meanwhile is not missed
+            if mac not in self.nics():
+                return True
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or not self._unplugged.wait(left_s):
+                return False
+
+    def call(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        deadline_s: float = qmp.CALL_S,
+        descriptors: Sequence[int] = (),
+    ) -> Any:
+        connection = self._connected(deadline_s)
+        return connection.call(command, arguments, deadline_s=deadline_s, descriptors=descriptors)
+
+    def _look(self, deadline_s: float) -> None:
+        with self._asking:
+            self._ask(deadline_s)
 
     def _ask(self, deadline_s: float) -> None:
         self._ask_at_s = float("inf")  # before asking, so that an event meanwhile makes us ask again
         try:
-            answer = msgspec.convert(self.call("query-status", deadline_s), Status)
-        except msgspec.ValidationError as error:
+            status = msgspec.convert(self.call("query-status", deadline_s=deadline_s), Status)
+            devices = msgspec.convert(self.call("qom-list", {"path": DEVICES}, deadline_s=deadline_s), list[Property])
+        except (Temporary, msgspec.ValidationError) as error:
+            self._ask_at_s = time.monotonic() + ASK_AGAIN_S
+            if isinstance(error, Temporary):
+                raise
             raise Temporary(f"qemu answers nonsense: {error}") from error
-        self._state = STATES.get(answer.status, "paused")
-
-    def call(self, command: str, deadline_s: float = qmp.CALL_S) -> Any:
-        return self._connected(deadline_s).call(command, deadline_s)
+        self._state = STATES.get(status.status, "paused")
+        self._nics = dict(found for device in devices if (found := nic(device.name)))
 
     def close(self) -> None:
         with self._connecting:
@@ -86,7 +129,7 @@ class QemuGuest:
                 raise Temporary(f"qemu of {self.process.who.vm} cannot be spoken to: {error.strerror}") from error
             self._qmp = connection
             self._watcher.add(connection.fileno(), lambda: self._readable(connection))
-        connection.call("qmp_capabilities", deadline_s)
+        connection.call("qmp_capabilities", deadline_s=deadline_s)
         return connection
 
     def _readable(self, connection: qmp.Qmp) -> None:
@@ -104,4 +147,6 @@ class QemuGuest:
     def _on_event(self, event: str) -> None:
         if event in EVENTS:
             self._ask_at_s = 0.0
+            if event == UNPLUGGED:
+                self._unplugged.set()
             self._wake()

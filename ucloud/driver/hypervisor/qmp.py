@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,20 @@ class Qmp:
     def fileno(self) -> int:
         return self._connection.fileno()
 
-    def call(self, command: str, deadline_s: float = CALL_S) -> Any:
-        """The command's result. Raises Temporary when there is none in time, or when qemu refuses."""
+    def call(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        deadline_s: float = CALL_S,
+        descriptors: Sequence[int] = (),
+    ) -> Any:
+        """The command's result. descriptors: sent along with it. Raises Temporary when there is none in time, or when qemu
+        refuses."""
         until_s = time.monotonic() + deadline_s
         with self._calling:
             self._number += 1
-            self._send({"execute": command, "id": self._number})
+            self._send({"execute": command, "arguments": arguments or {}, "id": self._number}, descriptors)
             while True:
                 answer = self._next_answer(command, until_s)
                 if answer.id == self._number:  # else it is the late answer to a call that was given up
@@ -122,9 +130,11 @@ class Qmp:
             self._answers.put(message)
         return True
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], descriptors: Sequence[int]) -> None:
+        line = msgspec.json.encode(message) + b"\n"
         try:
-            self._connection.sendall(msgspec.json.encode(message) + b"\n")
+            sent = socket.send_fds(self._connection, [line], descriptors) if descriptors else 0
+            self._connection.sendall(line[sent:])
         except OSError as error:
             raise Temporary(f"qemu cannot be spoken to: {error.strerror}") from error
 
