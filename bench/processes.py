@@ -27,6 +27,7 @@ from ucloud.store.etcd import EtcdStore
 ETCD_OPTIONS = {"heartbeat-interval": 100, "election-timeout": 1000}  # as `ucloud up` has them
 CPUS, MEMORY_MIB = 64, 262_144
 IMAGE = "sector"
+PUBLIC = "fd00:0:1::/48"
 
 
 class Process:
@@ -214,6 +215,7 @@ class PlainCloud:
             ),
             api=config.Api(socket="", listen=f"[::1]:{self._ports[number - 1]}" if kind == "api" else ""),
             control=config.Control(ttl_s=self.control_ttl_s),
+            network=config.Network(driver="fake", public=(PUBLIC,)),
             log=config.Log(level=self._log_level),
         )
 

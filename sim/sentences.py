@@ -112,7 +112,7 @@ class Director:
     )
     def create(self, vms: str, memory_mib: str, cpus: str | None, host: str | None, group: str | None, key: str | None) -> None:
         for number, name in enumerate(listed(vms)):
-            wishes: dict[str, object] = {"name": name, "image": "tiny", "memory_mib": int(memory_mib)}
+            wishes: dict[str, object] = {"name": name, "image": "tiny", "memory_mib": int(memory_mib), "networks": []}
             wishes |= {"cpus": int(cpus)} if cpus else {}
             wishes |= {"host": host} if host else {}
             wishes |= {"spread": group} if group else {}

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sim.world import START_S, World
-from ucloud.api import vm as api_vm
+from ucloud.api import vmshow
 from ucloud.api.records import StoreSource
 from ucloud.base.clock import parse_timestamp
 from ucloud.model import sense
@@ -125,7 +125,7 @@ class Stage(World):
             sense.check(key, record)
         except msgspec.DecodeError as error:
             return f"cannot be shown: {error}", ""
-        shown = api_vm.show(Fact(key, record, item.mod_revision, unknown), StoreSource(self.store))
+        shown = vmshow.show(Fact(key, record, item.mod_revision, unknown), StoreSource(self.store))
         text = str(shown.phase) + (f" on {shown.host}" if shown.host else "")
         if waiting := shown.waiting_for:
             who, since = waiting.who, waiting.since

@@ -1,9 +1,9 @@
 """Transcripts of the command line: what people type, and every word they read, in tests/golden/cli/*.txt.
 
 Each line that begins with `$ ` is run against a real server; what follows must be what it says, stdout first, then the
-errors. Ids and times are replaced by placeholders; progress is left out, as it depends on timing, and of wrong usage all but
-the exit code. To write the files anew,
-after a change that is meant, run: UPDATE_GOLDEN=1 pytest tests/golden/test_cli.py, and read the difference.
+errors. Ids, times and addresses are replaced by placeholders; progress is left out, as it depends on timing, and of wrong usage
+all but the exit code. To write the files anew, after a change that is meant, run
+UPDATE_GOLDEN=1 pytest tests/golden/test_cli.py, and read the difference.
 """
 
 import os
@@ -24,6 +24,17 @@ PROGRESS = re.compile(
     r"^asking for|^[0-9]+ of [0-9]+ done"
     r"|^[a-z0-9-]+: (computing|uploading|waiting|pending|placing|starting|running|stopping|deleting|stopped|gone)"
 )
+
+VARYING = [
+    (r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
+    (r"(-1)\.\d+\.([a-z]+)", r"\1.<revision>.\2"),
+    (r"\bfd(?!12:)[0-9a-f:]+/64", "<prefix>"),
+    (r"\b02(:[0-9a-f]{2}){5}\b", "<mac>"),
+    (r"\b(2001:db8|fd[0-9a-f]{2}):[0-9a-f:]*ff:fe[0-9a-f:]+", "<address>"),
+    (r"\b10\.1\.0\.[0-9]+\b(?!/)", "<ipv4>"),
+    (r'(\bvni"?: +)[0-9]+', r"\1<vni>"),
+    (r"(ADDRESS|IPV6|<address>|<ipv4>|<prefix>|/64| -)  +", r"\1  "),  # columns are as wide as what stands in them
+]
 
 
 @pytest.fixture
@@ -55,9 +66,10 @@ class Placeholders:
         self._known: dict[str, str] = {}
 
     def replace(self, text: str) -> str:
-        text = re.sub(r"\b(vm|host|image)-[0-9a-hjkmnp-tv-z]{26}\b", self._id, text)
-        text = re.sub(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>", text)
-        return re.sub(r"(-1)\.\d+\.([a-z]+)", r"\1.<revision>.\2", text)
+        text = re.sub(r"\b(vm|host|image|network)-[0-9a-hjkmnp-tv-z]{26}\b", self._id, text)
+        for pattern, word in VARYING:
+            text = re.sub(pattern, word, text)
+        return text
 
     def _id(self, match: re.Match[str]) -> str:
         kind, id = match[1], match[0]

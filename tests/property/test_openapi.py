@@ -20,8 +20,9 @@ CONFIG = schemathesis.Config.from_dict(
         },
     }
 )
-NAMES = {"vms": "web", "images": "tiny", "hosts": "h1", "pools": "default"}
+NAMES = {"vms": "web", "images": "tiny", "hosts": "h1", "pools": "default", "networks": "default"}
 KNOWN = {"image": "tiny", "host": "h1", "pool": "default", "source": "tiny", "disk_mib": 64}
+KNOWN |= {"network": "backend", "networks": ["backend"], "public": False, "ipv6": "fd12:3456:789a:1::/64", "ipv4": "10.1.0.0/24"}
 IN_QUERY = {"cursor": "", "about": "vm/web", "since": "2026-11-22T14:51:31Z"}
 
 app = create_app(Services(store=None, view=None, pools=None))  # type: ignore[arg-type]  # it gets those of the fixture
@@ -35,6 +36,7 @@ def cloud() -> Iterator[Cloud]:
     cloud.add_host()
     cloud.add_image()
     cloud.add_vm("web")
+    cloud.ok("POST", "/v1/networks", status=201, json={"name": "backend"})
     cloud.catch_up()
     app.extensions["ucloud"] = cloud.services
     yield cloud

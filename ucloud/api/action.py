@@ -15,6 +15,7 @@ from ucloud.api.services import services
 from ucloud.base.errors import NotFound
 from ucloud.base.ids import is_id
 from ucloud.model.image import Image, ImageState
+from ucloud.model.network import Network
 from ucloud.model.record import Fact, Record
 from ucloud.model.vm import Vm
 from ucloud.store.view import View
@@ -22,8 +23,13 @@ from ucloud.store.view import View
 routes = Blueprint("action", __name__)
 
 PAUSE_S = 0.1
-VERBS = {"vm": {"create", "start", "stop", "reboot", "reset", "resize", "delete"}, "image": {"upload", "clone", "delete"}}
-DONE_WITHOUT_HOST = ("stop", "resize")
+VERBS = {
+    "vm": {"create", "start", "stop", "reboot", "reset", "resize", "attach", "detach", "delete"},
+    "image": {"upload", "clone", "delete"},
+    "network": {"delete"},
+}
+CHANGES = ("resize", "attach", "detach")  # done when its host has confirmed them, whatever its guest does
+DONE_WITHOUT_HOST = ("stop", *CHANGES)
 
 R = TypeVar("R", bound=Record)
 ActionState = Literal["running", "success", "error"]
@@ -70,11 +76,13 @@ def look(outcome: Outcome, source: Source) -> Progress:
         vm = _current(outcome, source, Vm)
         if vm:
             return of_vm(outcome, phase.gather(source, vm))
-    else:
+    elif noun == "image":
         image = _current(outcome, source, Image)
         if image:
             state = source.get(ImageState, ImageState.at(image.record.id))
             return of_image(outcome, image.record, state.record if state else None)
+    elif source.get(Network, Network.at(outcome.resource)):
+        raise NotFound("there is no such action")  # a network is gone as soon as its deletion is accepted
     if outcome.verb == "delete":
         return Progress("success", "gone")
     return Progress("error", "gone", f"the {noun} was deleted meanwhile")
@@ -94,7 +102,7 @@ def of_vm(outcome: Outcome, sight: phase.Sight) -> Progress:
     what = f"{seen.phase}: waiting for {seen.waiting.what}" if seen.waiting else seen.phase
     if vm.deleted_at and outcome.verb != "delete":
         return Progress("error", what, "the VM was deleted meanwhile", started, vm.deleted_at)
-    if not sight.placed and outcome.verb in DONE_WITHOUT_HOST and (outcome.verb == "resize" or seen.phase == "stopped"):
+    if not sight.placed and outcome.verb in DONE_WITHOUT_HOST and (outcome.verb in CHANGES or seen.phase == "stopped"):
         return Progress("success", what, None, started)  # nothing runs, and what is placed from now on is placed as wanted now
     if outcome.verb == "stop" and sight.vm.revision > outcome.revision and phase.is_stopped(sight):
         return Progress("success", what, None, started)  # it shall start again, which may take long: for want of room, say
@@ -105,14 +113,14 @@ def of_vm(outcome: Outcome, sight: phase.Sight) -> Progress:
 
 
 def _is_heeded(outcome: Outcome, sight: phase.Sight) -> bool:
-    """Its host has acted on it; or is told of it only when it has room, and has nothing to do until then but to stop."""
-    return phase.reached(sight, outcome.revision) or (outcome.verb != "resize" and phase.is_at_rest(sight))
+    """Its host has acted on it; or may not be told of it before it has room, and has nothing to do until then but to stop."""
+    return phase.reached(sight, outcome.revision) or (outcome.verb not in CHANGES and phase.is_at_rest(sight))
 
 
 def _fits(verb: str, sight: phase.Sight, seen: phase.Phase) -> bool:
     if verb == "stop":
         return seen == "stopped"
-    return verb == "resize" or seen == "running" or _went_off(sight)
+    return verb in CHANGES or seen == "running" or _went_off(sight)
 
 
 def _went_off(sight: phase.Sight) -> bool:

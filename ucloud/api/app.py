@@ -23,8 +23,10 @@ from ucloud.api import (
     host,
     image,
     internal,
+    network,
     openapi,
     pool,
+    port,
     power,
     resize,
     upload,
@@ -57,7 +59,7 @@ def create_app(services: Services) -> Flask:
     health.measure(app)
     app.before_request(_refuse_strange_pages)  # counted like every other request
     nouns = (
-        *(vm, console, power, resize, upload, explain, image, host, pool),
+        *(vm, console, power, resize, port, upload, explain, image, network, host, pool),
         *(action, event, cluster, internal, health, openapi, docs),
     )
     for noun in nouns:

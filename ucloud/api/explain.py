@@ -13,7 +13,8 @@ from ucloud.api.fields import Id, Timestamp
 from ucloud.api.phase import Phase, Sight, State, Waiting
 from ucloud.api.records import fresh
 from ucloud.api.services import services
-from ucloud.api.vm import show_sight, vm_of
+from ucloud.api.vm import vm_of
+from ucloud.api.vmshow import show_sight
 from ucloud.base.ids import is_id
 from ucloud.model.event import Event
 from ucloud.model.host import Host
@@ -33,6 +34,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     memory_mib: int
     disk_mib: int
     image: str
+    networks: Annotated[list[str], Meta(description="names")]
     host: Annotated[str, Meta(description="where alone it may run: a host or a label; empty: anywhere")]
     spread: str
     deleted_at: Timestamp | None
@@ -110,6 +112,7 @@ def explain_vm(reference: str) -> Explanation:
             memory_mib=shown.memory_mib,
             disk_mib=shown.disk_mib,
             image=shown.image,
+            networks=[port.network for port in shown.ports],
             host=shown.wanted_host,
             spread=shown.spread,
             deleted_at=shown.deleted_at,

@@ -6,6 +6,7 @@ A rule completes the sentence "it must be …": people read it in errors and in 
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -13,10 +14,13 @@ import msgspec
 from msgspec import Meta, UnsetType
 
 from ucloud.base.ids import is_name
+from ucloud.model.network import Allowed
 
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
 # Nor characters that turn text around or cannot be seen.
 NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]*$"
+PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
+MAX_PORTS = 8  # of a VM: they are part of its record
 MAX_LABELS = 16
 MAX_LABELS_TEXT = 400  # characters of all labels together: they are part of the VM's record
 
@@ -37,6 +41,25 @@ def is_spread(text: str) -> bool:
 
 def is_path(text: str) -> bool:
     return ".." not in text.split("/")
+
+
+def is_ipv6_subnet(text: str) -> bool:
+    try:
+        return IPv6Network(text).prefixlen == 64
+    except ValueError:
+        return False
+
+
+def is_ipv4_range(text: str) -> bool:
+    try:
+        range = IPv4Network(text)
+    except ValueError:
+        return False
+    return 8 <= range.prefixlen <= 29 and any(range.subnet_of(private) for private in PRIVATE)
+
+
+def are_different(values: list[str]) -> bool:
+    return len(set(values)) == len(values)
 
 
 def ruled(rule: str, fits: Callable[[Any], bool] | None = None, **limits: Any) -> Meta:
@@ -63,6 +86,38 @@ Spread: TypeAlias = Annotated[
 ]
 HostWish: TypeAlias = Annotated[
     str, ruled("a host, or a label KEY=VALUE", pattern=f"^([a-z0-9][a-z0-9-]{{0,62}}|{LABEL}=({LABEL})?)$")
+]
+Networks: TypeAlias = Annotated[
+    list[Reference],
+    ruled(
+        f"at most {MAX_PORTS} names or ids, each once",
+        are_different,
+        max_length=MAX_PORTS,
+        extra_json_schema={"uniqueItems": True},
+        examples=[["default"]],
+    ),
+]
+Allow: TypeAlias = Annotated[
+    list[Allowed],
+    ruled("ra, dhcp, or both", are_different, max_length=2, extra_json_schema={"uniqueItems": True}, examples=[["ra"]]),
+]
+Ipv6Subnet: TypeAlias = Annotated[
+    str,
+    ruled(
+        "an IPv6 prefix of 64 bits and nothing behind it, such as fd12:3456:789a:1::/64",
+        is_ipv6_subnet,
+        pattern="^[0-9A-Fa-f:.]{2,45}/64$",
+        examples=["fd12:3456:789a:1::/64"],
+    ),
+]
+Ipv4Range: TypeAlias = Annotated[
+    str,
+    ruled(
+        "a private IPv4 range (RFC 1918) of /8 to /29, such as 10.1.0.0/24",
+        is_ipv4_range,
+        pattern="^[0-9.]{7,15}/[0-9]{1,2}$",
+        examples=["10.1.0.0/24"],
+    ),
 ]
 Path: TypeAlias = Annotated[
     str,

@@ -21,6 +21,7 @@ from ucloud.model.decision import Requirement, absent
 from ucloud.model.host import Alive, Host
 from ucloud.model.image import Image
 from ucloud.model.kinds import kind_of
+from ucloud.model.network import Network
 from ucloud.model.record import Fact, Record, decode, encode
 from ucloud.store.contract import Item, Store
 
@@ -87,7 +88,7 @@ class ShowSource:
             item = self._items[key]
             return _fact(kind, item) if item else None
         known = None
-        if kind in (Host, Alive, Image):
+        if kind in (Host, Alive, Image, Network):
             with contextlib.suppress(Temporary):
                 known = ViewSource().get(kind, key)
         return known or get(kind, key)
@@ -128,7 +129,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Wish:
-    """A transaction to be. No puts: nothing is to be done, the resource stands at `revision` already."""
+    """A transaction to be. Nothing to write: nothing is to be done, the resource stands at `revision` already."""
 
     puts: dict[str, bytes] = field(default_factory=dict)
     deletes: list[str] = field(default_factory=list)
@@ -193,7 +194,7 @@ class Overtaken(Conflict):
 
 def _try(verb: str, resource: str, make: Callable[[str], Wish], repeatable: "Repeatable | None") -> Outcome:
     wish = make(resource)
-    if not wish.puts:
+    if not wish.puts and not wish.deletes:
         return Outcome(resource, verb, wish.revision)
     if repeatable:
         repeatable.remember(wish)

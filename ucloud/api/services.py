@@ -12,6 +12,7 @@ import httpx
 from flask import current_app
 
 from ucloud.api.watching import SharedView
+from ucloud.base import config
 from ucloud.base.clock import Clock, SystemClock, timestamp
 from ucloud.base.errors import Temporary
 from ucloud.driver.pool.contract import Pool as PoolDriver
@@ -58,13 +59,15 @@ def host_client(transport: httpx.BaseTransport | None = None) -> httpx.Client:
 
 @dataclass(frozen=True)
 class Services:
-    """pools: the driver for a pool's record. hosts: the HTTP client that asks host daemons. on_bug: called when the thread of
-    a view has ended by an error that nobody expected; by default this process ends, and another one takes its place."""
+    """pools: the driver for a pool's record. network: of what networks are made. hosts: the HTTP client that asks host daemons.
+    on_bug: called when the thread of a view has ended by an error that nobody expected; by default this process ends, and
+    another one takes its place."""
 
     store: Store
     view: SharedView
     pools: Callable[[Pool], PoolDriver]
     clock: Clock = field(default_factory=SystemClock)
+    network: config.Network = config.DEFAULTS.network
     hosts: httpx.Client = field(default_factory=host_client)
     waits: Places = field(default_factory=lambda: Places(MAX_WAITS, "requests are waiting"))
     uploads: Places = field(default_factory=lambda: Places(MAX_UPLOADS, "uploads are running"))

@@ -9,13 +9,14 @@ from msgspec.structs import replace
 
 from ucloud.api import action, capacity, event, phase, vmlog
 from ucloud.api.action import ActionShown
+from ucloud.api.address import add_port
 from ucloud.api.body import given
 from ucloud.api.describe import Gone, describe, either, tagged
-from ucloud.api.fields import Cpus, DiskMib, HostWish, Id, Labels, MemoryMib, Name, Protection, Reference, Spread, Timestamp
+from ucloud.api.fields import Cpus, DiskMib, HostWish, Labels, MemoryMib, Name, Networks, Protection, Reference, Spread
 from ucloud.api.image import ready_image
+from ucloud.api.network import default, named
 from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch, refuse_protected
-from ucloud.api.phase import Phase, Waiting
 from ucloud.api.records import (
     PROJECT,
     Outcome,
@@ -32,16 +33,16 @@ from ucloud.api.records import (
     missing,
 )
 from ucloud.api.services import services
+from ucloud.api.vmshow import VmShown, show
 from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound, Temporary
-from ucloud.base.ids import is_id
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent, unchanged
 from ucloud.model.host import Host
-from ucloud.model.image import Image
+from ucloud.model.network import Network
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
-from ucloud.model.vm import Placement, Power, Vm
+from ucloud.model.vm import Placement, Vm
 
 routes = Blueprint("vm", __name__)
 
@@ -55,6 +56,9 @@ class VmCreate(Struct, frozen=True):
     host: Annotated[HostWish | UnsetType, Meta(description="where alone it may run; by default anywhere")] = UNSET
     spread: Annotated[Spread | UnsetType, Meta(description="VMs of a group share no host, or no value of its label")] = UNSET
     pool: Annotated[Name | UnsetType, Meta(description="where its disk lies: as yet only that of the image")] = UNSET
+    networks: Annotated[
+        Networks | UnsetType, Meta(description="by default the network `default`, which is made when it is first needed")
+    ] = UNSET
     labels: Labels = {}
     delete_protection: Protection = False
 
@@ -63,38 +67,6 @@ class VmPatch(Struct, frozen=True):
     name: Name | UnsetType = UNSET
     labels: Annotated[Labels | UnsetType, Meta(description="all of them: those that it has are replaced")] = UNSET
     delete_protection: Protection | UnsetType = UNSET
-
-
-class VmShown(Struct, frozen=True, kw_only=True):
-    """A VM: what is wanted of it, and how it is."""
-
-    id: Id
-    name: str
-    project: str
-    phase: Phase
-    host: Annotated[str, Meta(description="name of the host that owns it; empty while none does")]
-    host_id: str
-    epoch: Annotated[int, Meta(description="rises with every owner")]
-    boots: Annotated[int, Meta(description="how often it was told to start")]
-    cpus: int
-    memory_mib: int
-    disk_mib: int
-    addresses: list[str] = []
-    ports: list[str] = []
-    image: Annotated[str, Meta(description="name of the image that its disk was cloned from")]
-    image_id: Id
-    pool: str
-    power: Power
-    wanted_host: str
-    spread: str
-    labels: dict[str, str]
-    delete_protection: bool
-    created: Timestamp
-    deleted_at: Timestamp | None
-    reason: Annotated[str, Meta(description="the last decision about it, in words")]
-    waiting_for: Waiting | None
-    error: Annotated[str, Meta(description="the last failure; empty after a success")]
-    crashes: int
 
 
 class VmAnswer(Struct, frozen=True):
@@ -146,6 +118,8 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
         )
     host = _host_wish(wanted.host)
     capacity.refuse_too_large(Size(wanted.cpus, wanted.memory_mib), host)
+    wish = Wish()
+    networks = _networks(wanted.networks, wish, source)
     vm = Vm(
         id=id,
         name=wanted.name,
@@ -159,14 +133,24 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
         spread="" if wanted.spread is UNSET else wanted.spread,
         labels=wanted.labels,
         delete_protection=wanted.delete_protection,
+        ports=tuple(add_port(wish, id, network, source) for network in networks),
         created=services().now(),
     )
-    wish = Wish()
     wish.put(vm)
     wish.requires += [absent(vm.key), unchanged(image)]
     wish.claim(unique_name, vm.id)
     wish.claim(keys.use("image", image.record.id, vm.id), vm.id)
     return wish
+
+
+def _networks(wanted: list[str] | UnsetType, wish: Wish, source: Source) -> list[Network]:
+    if wanted is UNSET:
+        return [default(wish, source)]
+    networks = [named(reference, "networks", source) for reference in wanted]
+    if len({network.key for network in networks}) < len(networks):
+        raise Invalid("networks: one is named twice", {"networks": "one is named twice"})
+    wish.requires += map(unchanged, networks)
+    return [network.record for network in networks]
 
 
 @routes.get("/v1/vms")
@@ -270,45 +254,3 @@ def accepted(outcome: Outcome) -> VmAccepted:
         known[Placement.at(outcome.resource)] = get(Placement, Placement.at(outcome.resource))
     source = ViewSource(known)
     return VmAccepted(show(vm, source) if vm else Gone(outcome.resource), action.show(outcome, source))
-
-
-def _name_of_host(source: Source, wish: str) -> str:
-    host = source.get(Host, Host.at(wish)) if is_id(wish) else None
-    return host.record.name if host else wish
-
-
-def show(fact: Fact[Vm], source: Source) -> VmShown:
-    return show_sight(phase.gather(source, fact), source)
-
-
-def show_sight(sight: phase.Sight, source: Source) -> VmShown:
-    """What was gathered already. source: for the names of image and host."""
-    vm, state, placement = sight.vm.record, phase.state(sight), sight.placement
-    image = source.get(Image, Image.at(vm.image))
-    return VmShown(
-        id=vm.id,
-        name=vm.name,
-        project=vm.project,
-        phase=state.phase,
-        host=sight.host_name,
-        host_id=placement.host if placement else "",
-        epoch=placement.epoch if placement else 0,
-        boots=vm.boots,
-        cpus=vm.cpus,
-        memory_mib=vm.memory_mib,
-        disk_mib=vm.disk_mib,
-        image=image.record.name if image else vm.image,
-        image_id=vm.image,
-        pool=vm.pool,
-        power=vm.power,
-        wanted_host=_name_of_host(source, vm.host),
-        spread=vm.spread,
-        labels=vm.labels,
-        delete_protection=vm.delete_protection,
-        created=vm.created,
-        deleted_at=vm.deleted_at or None,
-        reason=state.reason,
-        waiting_for=state.waiting,
-        error=sight.status.error if sight.status else "",
-        crashes=sight.status.crashes if sight.status else 0,
-    )

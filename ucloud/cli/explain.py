@@ -68,7 +68,9 @@ def wanted(vm: Json, at: str) -> str:
     where = f" on {vm['host']}" if vm["host"] else ""
     group = f", in the group {vm['spread']}" if vm["spread"] else ""
     cores = f"{vm['cpus']} {'core' if vm['cpus'] == 1 else 'cores'}"
-    return f"{state}{where}{group}: {cores}, {size(vm['memory_mib'])} memory, {size(vm['disk_mib'])} disk, image {vm['image']}"
+    shape = f"{cores}, {size(vm['memory_mib'])} memory, {size(vm['disk_mib'])} disk, image {vm['image']}"
+    networks = f", network {' and '.join(vm['networks'])}" if vm["networks"] else ""
+    return f"{state}{where}{group}: {shape}{networks}"
 
 
 def placement(placed: Json | None, at: str) -> str:

@@ -1,5 +1,7 @@
 """Errors for people: what is wrong, and what to type next."""
 
+from collections.abc import Sequence
+
 import click
 
 from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, NotFound, Temporary
@@ -7,7 +9,7 @@ from ucloud.cli.names import did_you_mean, names
 from ucloud.cli.output import printable
 from ucloud.client import ConfigError, Unreachable
 
-NOUNS = ("vm", "image", "host", "pool")
+NOUNS = ("vm", "image", "network", "host", "pool")
 SHOWN = 10
 
 
@@ -27,26 +29,26 @@ def _next(error: Error, context: click.Context) -> list[str]:
     if isinstance(error, ConfigError):
         return ["Correct it, or say where the API is with --api."]
     if isinstance(error, NoCapacity):
-        return ["What the hosts have: ucloud host list"]
+        return ["What the hosts have: ucloud host list"] if {"cpus", "memory_mib"} & error.details.keys() else []
     if isinstance(error, NotFound):
-        return [_instead(noun, str(error.details[noun]), context) for noun in NOUNS if noun in error.details]
+        return [_instead(noun, [str(error.details[noun])], context) for noun in NOUNS if noun in error.details]
     if isinstance(error, Invalid):
-        return [
-            _instead(noun, str(context.params[noun]), context)
-            for noun in NOUNS
-            if noun in error.details.keys() & context.params.keys()
-        ]
+        bad = {name: value for name, value in context.params.items() if name in error.details}
+        one = [_instead(noun, [str(bad[noun])], context) for noun in NOUNS if noun in bad]
+        return one + [_instead(noun, bad[f"{noun}s"], context) for noun in NOUNS if f"{noun}s" in bad]
     noun = context.parent.info_name if context.parent else ""
     if isinstance(error, Conflict) and error.details.get("name") == "taken" and noun in NOUNS:
         return [f"Choose another name, or look at what has it: ucloud {noun} list"]
     return []
 
 
-def _instead(noun: str, reference: str, context: click.Context) -> str:
+def _instead(noun: str, references: Sequence[str], context: click.Context) -> str:
+    """What there is, where one of these was not found."""
     known = names(context, noun)
     if noun == "image" and not known:
         return "Look at what there is: ucloud image list; upload one: ucloud image upload NAME FILE"
-    question = did_you_mean(reference, known).capitalize()
+    strange = (reference for reference in references if reference not in known)
+    question = next(filter(None, (did_you_mean(reference, known) for reference in strange)), "").capitalize()
     if not question and known:
         question = f"There is: {', '.join(known[:SHOWN])}{', …' if len(known) > SHOWN else ''}."
     return f"{question} All there are: ucloud {noun} list".strip()

@@ -32,6 +32,9 @@ OTHERS = {
     "hypervisor": "host",
     "storage": "pool",
     "template": "image",
+    "net": "network",
+    "connect": "attach",
+    "disconnect": "detach",
 }
 
 

@@ -19,7 +19,7 @@ Columns: TypeAlias = Mapping[str, Callable[[Json], object]]
 
 GAP = "  "
 MORE = "…"
-WHOLE = {"ID"}  # a part of it is of no use
+WHOLE = {"ID", "ADDRESS", "IPV6"}  # a part of it is of no use
 NARROW = 16  # cells to which other columns may shrink before one is left out
 KEPT = 2  # columns that are never left out
 MIN_TEXT = 24

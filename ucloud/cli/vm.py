@@ -10,7 +10,8 @@ from ucloud.cli.explain import explain
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
 from ucloud.cli.options import Label, Size, change_options, connect, filter_options, output_option, wait_options
-from ucloud.cli.output import as_text, show_json, show_list, show_names, show_one, size
+from ucloud.cli.output import show_json, show_list, show_names, size
+from ucloud.cli.port import attach, detach, show_vm
 from ucloud.cli.vmlog import log
 from ucloud.client import Client, Json
 
@@ -19,6 +20,7 @@ COLUMNS = {
     "NAME": lambda vm: vm["name"],
     "PHASE": lambda vm: vm["phase"],
     "HOST": lambda vm: vm["host"] or "-",
+    "ADDRESS": lambda vm: vm["addresses"][0] if vm["addresses"] else "-",
     "CPUS": lambda vm: vm["cpus"],
     "MEMORY": lambda vm: size(vm["memory_mib"]),
     "DISK": lambda vm: size(vm["disk_mib"]),
@@ -46,6 +48,14 @@ def vm() -> None:
 )
 @click.option("--label", "labels", type=Label(), multiple=True, help="To find it by; may be repeated.")
 @click.option("--pool", type=Reference("pool"), help="Where its disk lies, which can only be where its image lies.")
+@click.option(
+    "--network",
+    "networks",
+    type=Reference("network"),
+    multiple=True,
+    help="To be on; may be repeated.  [default: default, made when first needed]",
+)
+@click.option("--no-network", is_flag=True, help="On no network: its console alone leads to it.")
 @click.option("--count", type=click.IntRange(1, MAX_COUNT), help="Make so many: NAME-1, NAME-2 and so on.")
 @wait_options
 @output_option
@@ -57,6 +67,8 @@ def create(
     labels: tuple[tuple[str, str], ...],
     memory: int,
     disk: int | None,
+    networks: tuple[str, ...],
+    no_network: bool,
     count: int | None,
     no_wait: bool,
     timeout_s: float,
@@ -68,10 +80,13 @@ def create(
     \b
     Example:
       ucloud vm create web --image debian --cpus 2 --memory 1G --disk 10G --label tier=front
-      ucloud vm create worker --image debian --count 10 --spread worker
+      ucloud vm create worker --image debian --count 10 --spread worker --network backend
     """
+    if networks and no_network:
+        raise click.UsageError("--network and --no-network exclude each other")
     client = connect(context)
     wishes |= {"memory_mib": memory, "disk_mib": disk, "labels": dict(labels)}
+    wishes |= {"networks": networks} if networks or no_network else {}
     names = [f"{name}-{number}" for number in range(1, count + 1)] if count else [name]
     made = progress.ask_each(names, lambda name: client.create_vm(name, **wishes))
     vms = [vm for vm, _ in made.values()]
@@ -84,13 +99,13 @@ def create(
     elif count:
         show_list(vms, COLUMNS, output)
     else:
-        show_one(vms[0], output)
+        show_vm(vms[0], output)
     progress.refuse_less(made, names)
 
 
 def _greet(vm: Json, no_wait: bool) -> None:
     click.echo(f"{vm['name']} is {vm['phase']}: {vm['id']}")
-    click.echo(f"Address: {as_text('addresses', vm['addresses']) if vm['addresses'] else 'none yet'}")
+    click.echo(f"Address: {', '.join(vm['addresses']) or 'none, as it is on no network'}")
     click.echo(f"Next: ucloud vm {'show' if no_wait else 'log'} {vm['name']}")
 
 
@@ -119,7 +134,7 @@ def show(context: click.Context, vm: str, output: str) -> None:
     Example:
       ucloud vm show web
     """
-    show_one(connect(context).vm(vm), output)
+    show_vm(connect(context).vm(vm), output)
 
 
 @vm.command()
@@ -241,7 +256,7 @@ def set_(
     """
     if not settings and name is None and not labels:
         raise click.UsageError("say what to change: --name, --label, or KEY=VALUE")
-    show_one(connect(context).set_vm(vm, name, dict(labels) if labels else None, **dict(settings)), output)
+    show_vm(connect(context).set_vm(vm, name, dict(labels) if labels else None, **dict(settings)), output)
 
 
 @vm.command()
@@ -280,11 +295,13 @@ def _finish(client: Client, vm: str, action: Json, no_wait: bool, timeout_s: flo
         progress.wait(client, [(vm, action)], timeout_s, f"ucloud vm show {vm}", hint)
     found = client.vm(action["resource"])
     if output != "table":
-        show_one(found, output)
+        show_vm(found, output)
     else:
         click.echo(f"{found['name']} is {found['phase']}")
 
 
+vm.add_command(attach)
+vm.add_command(detach)
 vm.add_command(explain)
 vm.add_command(log)
 vm.add_command(console)

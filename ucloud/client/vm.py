@@ -1,6 +1,6 @@
 """VMs, by the SDK."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ucloud.client.calls import Calls, Json, given, part
 
@@ -19,15 +19,16 @@ class Vms(Calls):
         host: str | None = None,
         spread: str | None = None,
         pool: str | None = None,
+        networks: Sequence[str] | None = None,
     ) -> tuple[Json, Json]:
         """The VM and the action to wait for. What is not given is the server's default.
 
         host: where it must run: a host, or a label (rack=r1). spread: a group whose VMs never share a host (web), or hosts
-        with the same value of a label (web@rack). pool: where its disk lies; as yet only that of the image. Raises Invalid,
-        Conflict (the name is taken), NoCapacity.
+        with the same value of a label (web@rack). pool: where its disk lies; as yet only that of the image. networks: by
+        default the project's network `default`; it may have none. Raises Invalid, Conflict (the name is taken), NoCapacity.
         """
         wishes: Json = {"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "labels": dict(labels or {}) or None}
-        wishes |= {"host": host, "spread": spread, "pool": pool}
+        wishes |= {"host": host, "spread": spread, "pool": pool, "networks": None if networks is None else list(networks)}
         answer = self._post("/v1/vms", {"name": name, "image": image} | given(wishes))
         return part(answer, "vm"), part(answer, "action")
 
@@ -73,6 +74,15 @@ class Vms(Calls):
         """The action, which ends when its host has room for it and has confirmed it. What is not given stays; a disk only
         grows. Raises Conflict unless it is stopped or waits for a host, NoCapacity if no host could ever hold it."""
         return self._act(vm, "resize", given({"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib}))
+
+    def attach_vm(self, vm: str, network: str, allow: Sequence[str] = ()) -> Json:
+        """The action, which ends when its host has confirmed it: the guest has one more interface. allow: what it may do there
+        that others may not, ra or dhcp or both. Raises Conflict (it is there already, or leaves it just now), NoCapacity."""
+        return self._act(vm, "attach", {"network": network} | ({"allow": list(allow)} if allow else {}))
+
+    def detach_vm(self, vm: str, network: str) -> Json:
+        """The action, which ends when its host has confirmed it. Raises Conflict if it is not there."""
+        return self._act(vm, "detach", {"network": network})
 
     def vm_log(self, vm: str) -> tuple[bytes, bool]:
         """What the guest wrote to its serial line, and whether older parts of it are gone."""

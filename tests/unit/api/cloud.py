@@ -12,12 +12,14 @@ from flask.testing import FlaskClient
 from ucloud.api.app import create_app
 from ucloud.api.services import Services
 from ucloud.api.watching import SharedView
+from ucloud.base import config
 from ucloud.base.clock import SystemClock
 from ucloud.base.errors import Invalid
 from ucloud.driver.pool.contract import Progress
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Alive, Endpoint, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
+from ucloud.model.keys import port_claims
 from ucloud.model.record import Record, decode, encode
 from ucloud.model.secret import Secret
 from ucloud.model.vm import Manifest, Phase, Placement, Status, Vm
@@ -26,6 +28,8 @@ from ucloud.store.memory import MemoryStore
 NOW = "2026-11-22T14:51:31.042Z"
 DATA = b"an image"
 SHA256 = hashlib.sha256(DATA).hexdigest()
+PUBLIC, UNDERLAY = "2001:db8::/48", "fd00:dead::/64"
+NETWORK = config.Network(driver="fake", public=(PUBLIC,), underlay=(UNDERLAY,))
 
 
 class FakePool:
@@ -69,6 +73,7 @@ class Cloud:
             view=SharedView(self.store, clock),
             pools=lambda pool: self.pool,  # type: ignore[arg-type, return-value]
             clock=clock,
+            network=NETWORK,
             hosts=httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=log))),
         )
         self.app = create_app(self.services)
@@ -161,7 +166,8 @@ class Cloud:
         """What scheduler and host do together in the end."""
         record = self.read(Vm, Vm.at(vm))
         keys = [item.key for item in self.store.list("").items if vm in item.key and not item.key.startswith("idempotency/")]
-        self.store.commit({}, {*keys, f"unique/vm/default/{record.name}"})
+        claims = {key for port in record.ports for key in port_claims(port.network, vm, port.mac, port.ipv4)}
+        self.store.commit({}, {*keys, *claims, f"unique/vm/default/{record.name}"})
         self.catch_up()
 
     def forget_image(self, image: str) -> None:

@@ -12,14 +12,16 @@ def filled(cloud: Cloud) -> Cloud:
     for number in range(3):
         cloud.add_host(f"h{number}")
         cloud.add_image(f"image{number}")
-        cloud.ok("POST", "/v1/vms", status=202, json={"name": f"vm{number}", "image": "image0"})
+        cloud.ok("POST", "/v1/vms", status=202, json={"name": f"vm{number}", "image": "image0", "networks": []})
+        labels = {"tier": "front", "spare": ""} if number == 1 else {}
+        cloud.ok("POST", "/v1/networks", status=201, json={"name": f"net{number}", "labels": labels})
     for path in ("/v1/hosts/h1", "/v1/images/image1", "/v1/vms/vm1"):
         cloud.ok("PATCH", path, json={"labels": {"tier": "front", "spare": ""}})
     cloud.catch_up()
     return cloud
 
 
-NOUNS = [("vms", "vm"), ("images", "image"), ("hosts", "h")]
+NOUNS = [("vms", "vm"), ("images", "image"), ("hosts", "h"), ("networks", "net")]
 
 
 @pytest.mark.parametrize(("noun", "name"), NOUNS)
@@ -40,7 +42,7 @@ def test_pages_and_filters(filled: Cloud, noun: str, name: str) -> None:
     assert names(f"label=tier=front&name={name}0") == []
 
 
-@pytest.mark.parametrize("noun", ["vms", "images", "hosts", "pools", "internal/vm/"])
+@pytest.mark.parametrize("noun", ["vms", "images", "hosts", "pools", "networks", "internal/vm/"])
 @pytest.mark.parametrize(
     "cursor", ["nonsense", "vm", "1", "event/x/1", "%00", "%F0%9F%98%80", "vm%2F%0A", "a" * 600, "../vm/x", "vm/", "pool/"]
 )

@@ -114,7 +114,7 @@ def test_what_flask_refuses_has_an_envelope_too(cloud: Cloud) -> None:
     assert cloud.refused(404, "GET", "/nothing")["code"] == "not_found"
     assert cloud.refused(405, "PATCH", "/v1/vms")["code"] == "method_not_allowed"
     assert "GET" in cloud.http.patch("/v1/vms").headers["Allow"]
-    assert cloud.refused(404, "GET", "/v1/networks")["code"] == "not_found"
+    assert cloud.refused(404, "GET", "/v1/keys")["code"] == "not_found"
 
 
 def test_a_bug_is_a_500_with_an_envelope_and_no_details(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ class Log:
         cloud.put(Endpoint(host=self.host, url="http://[fd00::1]:99", token=Secret("t0ken")))
         old: Services = cloud.app.extensions["ucloud"]
         self.client = host_client(httpx.MockTransport(self.handle))
-        cloud.app.extensions["ucloud"] = Services(old.store, old.view, old.pools, hosts=self.client)
+        cloud.app.extensions["ucloud"] = Services(old.store, old.view, old.pools, network=old.network, hosts=self.client)
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
