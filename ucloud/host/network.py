@@ -75,7 +75,7 @@ class HostNetwork:
         """Nothing is there for this VM alone. Raises Temporary."""
         with self._lock:
             self._manifests.pop(vm, None)
-            self._wiring.want(vm, ())
+            self._wiring.clear(vm)
         self._book.wake()
 
     def nics(self, manifest: Manifest) -> tuple[GuestNic, ...]:

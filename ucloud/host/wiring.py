@@ -58,6 +58,11 @@ class Wiring:
         self._add(wanted)
         self._remove(self._unwanted)
 
+    def clear(self, vm: str) -> None:
+        """Nothing is there for this VM that nobody wants, whoever made it. Raises Temporary."""
+        self.want(vm, ())
+        self._remove({id for id in self._found() if id.key.endswith(f"/{vm}")} - self._users.keys())
+
     def note(self, user: str, things: Iterable[Thing]) -> Collection[Id]:
         """As `want`, but nothing is done yet."""
         wanted = {Id(type(thing), thing.key): thing for thing in things}
@@ -77,9 +82,11 @@ class Wiring:
     def mend(self) -> Mended:
         """Look at everything, and make it as it should be. Raises Temporary where it cannot even be looked at."""
         before, mended, failed, lost = self._there, [], [], []
+        broken: list[str] = []  # keys
+        order = [kind for kind, _ in self._sets]
         self._look()
-        for id in list(self._users):
-            if self._is_there(id):
+        for id in sorted(self._users, key=lambda id: order.index(id.kind)):
+            if self._is_there(id) or any(rests_on(id.key, key) for key in broken):
                 continue
             was_there = before is not None and self._was_there(before, id)
             lost += [self._wanted(id)] if was_there and self._is_gone(id) else []
@@ -87,6 +94,7 @@ class Wiring:
                 self._add([id])
             except Temporary as error:
                 failed.append(f"{self._name(id)}: {error.message}")
+                broken.append(id.key)
             else:
                 mended += [self._name(id)] if was_there else []
         strange = self._found() - self._users.keys()
@@ -149,3 +157,9 @@ class Wiring:
         """In words, by the set that brings it about first."""
         name = next(driver.name for kind, driver in self._sets if kind is id.kind)
         return f"{name} {id.key}"
+
+
+def rests_on(key: str, other: str) -> bool:
+    """Whether what has this key is not to be made while what comes before it, under the other one, is missing: a VM's part
+    (5/vm-a) rests on that of its network (5), a plug on the filter of the same port."""
+    return f"{key}/".startswith(f"{other}/")

@@ -119,6 +119,31 @@ def test_one_that_cannot_be_mended_does_not_keep_others_from_it() -> None:
     assert [thing.key for thing in world.segments.world.values() if thing] == ["2", "1"]
 
 
+def test_what_cannot_be_mended_keeps_what_rests_on_it_waiting() -> None:
+    """Found by the simulator: a host that came back plugged VMs in before their filters were there."""
+    world = World()
+    world.wiring().want("a", [name("a"), segment(1), segment(2)])
+    world.segments.world.clear()
+    world.names.world.clear()
+    wiring = world.wiring()
+    wiring.note("a", [name("a"), segment(1), segment(2)])
+    world.segments.fail_next("add")
+    assert wiring.mend().failed == ["zone 1: add of a network failed"]
+    assert world.names.world == {}
+    wiring.mend()
+    assert world.there() == [segment(2), segment(1), name("a")]
+
+
+def test_what_an_earlier_daemon_made_for_a_vm_goes_with_it() -> None:
+    """Found by the simulator: a host said that nothing of a VM was left, and had its port."""
+    world = World()
+    world.wiring().want("a", [segment(1), name("a"), name("b")])
+    wiring = world.wiring()
+    wiring.note("b", [segment(1), name("b")])
+    wiring.clear("a")
+    assert world.there() == [segment(1), name("b")]
+
+
 def test_what_an_earlier_daemon_left_is_taken_over_or_removed() -> None:
     world = World()
     world.wiring().want("a", [segment(1), segment(2)])
