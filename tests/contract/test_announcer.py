@@ -1,6 +1,7 @@
 """The contract of announcers, on the fake and on bird; and what bird tells a router that it does not know."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.announcers import HOST, PUBLIC, ROUTER, Bird, Fake, is_root, router, two_namespaces
+from tests.contract.announcers import HOST, PUBLIC, ROUTER, Bird, Fake, router
+from tests.namespaces import Namespace, Underlay, ip, underlay
 from ucloud.base.errors import Temporary
 from ucloud.driver.announcer.bird import BirdAnnouncer
 from ucloud.driver.overlay.names import ROUTE_PRIVATE, ROUTE_PUBLIC
@@ -16,18 +18,19 @@ from ucloud.driver.overlay.names import ROUTE_PRIVATE, ROUTE_PUBLIC
 DEADLINE_S = 60.0
 NET = PUBLIC.removesuffix("::/56")
 
-needs_root = pytest.mark.skipif(not is_root(), reason="needs root")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture
-def namespaces() -> Iterator[tuple[str, str]]:
-    with two_namespaces() as names:
-        yield names
+def net() -> Iterator[Underlay]:
+    """Of a host and a router."""
+    with underlay(2) as made:
+        yield made
 
 
 @pytest.fixture
-def bird(tmp_path: Path, namespaces: tuple[str, str]) -> Iterator[Bird]:
-    side = Bird(tmp_path, namespaces[0])
+def bird(tmp_path: Path, net: Underlay) -> Iterator[Bird]:
+    side = Bird(tmp_path, net.hosts[0])
     yield side
     side.close()
 
@@ -87,20 +90,21 @@ def test_without_routers_there_is_none(side: Fake | Bird) -> None:
     assert not side.runs()
 
 
-def routes(namespace: str) -> list[str]:
+def routes(place: Namespace) -> list[str]:
     """What the router was told."""
-    shown = subprocess.run(["ip", "-n", namespace, "-6", "-j", "route"], capture_output=True, text=True, check=True).stdout
-    return sorted(f"{route['dst']} via {route['gateway']}" for route in json.loads(shown) if route.get("protocol") == "bird")
+    with place:
+        shown = subprocess.run(["ip", "-6", "-j", "route", "show", "proto", "bird"], capture_output=True, check=True).stdout
+    return sorted(f"{route['dst']} via {route['gateway']}" for route in json.loads(shown))
 
 
-def change_route(namespace: str, change: str, address: str, protocol: int) -> None:
-    command = ["ip", "-n", namespace, "-6", "route", change, address, "dev", "up0", "proto", str(protocol)]
-    subprocess.run(command, check=True)
+def change_route(place: Namespace, change: str, address: str, protocol: int) -> None:
+    with place:
+        ip(f"route {change} {address} dev up0 proto {protocol}")
 
 
 @needs_root
-def test_a_router_knows_the_public_addresses_that_are_here(tmp_path: Path, namespaces: tuple[str, str], bird: Bird) -> None:
-    host, outside = namespaces
+def test_a_router_knows_the_public_addresses_that_are_here(tmp_path: Path, net: Underlay, bird: Bird) -> None:
+    host, outside = net.hosts
     announcer = bird.announcer([ROUTER])
     with router(tmp_path, outside):
         bird.call(announcer.keep)
