@@ -1,10 +1,10 @@
-"""What segments.py and plugs.py see and change of this network namespace: interfaces, routes and neighbours by the command `ip`
-(many changes for one process, a fifth of the time of a netlink library in Python), per-interface settings by /proc/sys.
+"""What segments.py and plugs.py see and change of this network namespace: interfaces by the command `ip` (many at once, in a
+fifth of the time that a netlink library in Python takes), their settings by /proc/sys. Routes and neighbours are only seen
+here; netlink.py sets them.
 """
 
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from ucloud.base.errors import Temporary
 from ucloud.base.text import one_line
 
-SYSCTL = Path("/proc/sys/net")  # of the namespace of whoever reads it
+SYSCTL = "/proc/sys/net/"  # of the namespace of whoever reads it
 LONGEST_S = 60.0
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 T = TypeVar("T")
@@ -115,7 +115,8 @@ def set_kernel(setting: str, value: str) -> None:
     """Write it where it says something else. Raises Temporary where that is refused."""
     try:
         if kernel_value(setting) != value:
-            (SYSCTL / setting).write_text(value)
+            with open(SYSCTL + setting, "w", encoding="ascii") as file:
+                file.write(value)
     except OSError as error:
         raise Temporary(f"cannot set net/{setting} to {value}: {error.strerror}") from error
 
@@ -123,7 +124,8 @@ def set_kernel(setting: str, value: str) -> None:
 def kernel_value(setting: str) -> str:
     """Empty: the kernel has no such setting, or not in this namespace."""
     try:
-        return (SYSCTL / setting).read_text().strip()
+        with open(SYSCTL + setting, encoding="ascii") as file:
+            return file.read().strip()
     except OSError:
         return ""
 

@@ -2,6 +2,8 @@
 daemon/drivers.py; its sets are kept by `ucloud.host.network`.
 """
 
+import os
+
 from ucloud.driver.overlay import iproute
 from ucloud.driver.overlay.plugs import Plugs
 from ucloud.driver.overlay.segments import Segments
@@ -35,11 +37,9 @@ def keep_router_advertisements() -> None:
     """A host that forwards takes no default route from router advertisements, unless told to (2): one that took them until now,
     on the operator's interfaces, goes on."""
     if iproute.kernel_value("ipv6/conf/all/forwarding") == "0":
-        for directory in (iproute.SYSCTL / "ipv6/conf").iterdir():
-            if (
-                directory.name not in ("all", "default")
-                and iproute.kernel_value(setting := f"ipv6/conf/{directory.name}/accept_ra") == "1"
-            ):
+        for interface in set(os.listdir(f"{iproute.SYSCTL}ipv6/conf")) - {"all", "default"}:
+            setting = f"ipv6/conf/{interface}/accept_ra"
+            if iproute.kernel_value(setting) == "1":
                 iproute.set_kernel(setting, "2")
 
 

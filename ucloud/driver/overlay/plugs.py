@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 from ucloud.base.errors import Temporary
-from ucloud.driver.overlay import iproute, names
+from ucloud.driver.overlay import iproute, names, netlink
 from ucloud.driver.overlay.iproute import Link, Neighbour, Route
 from ucloud.model.wiring import Plug
 
@@ -51,10 +51,12 @@ class Plugs:
         for plug in things:
             check(plug, links)
         before = {place for plug in things if (was := owner(links.get(self.interface(plug.key)))) for place in places(was)}
-        iproute.change(forget(before - {place for plug in things for place in places(plug)}))
+        cut_off(before - {place for plug in things for place in places(plug)})
         for plug in things:
             make_tap(self.interface(plug.key), links)
         iproute.change([command for plug in things for command in connect(plug)])
+        for plug in things:
+            make_reachable(plug)
 
     def remove(self, keys: Sequence[str]) -> None:
         strays = {(names.bridge(vni), end) for vni, end in map(parts, keys) if ":" in end or "." in end}
@@ -63,7 +65,8 @@ class Plugs:
         gone = {link.ifname: plug for key, link in taps if not (plug := owner(link)) or plug.key == key}
         left = claimed_places({name: link for name, link in links.items() if name not in gone})
         leaving = {place for plug in gone.values() if plug for place in places(plug)}
-        iproute.change([*forget(leaving | strays - left), *(f"link delete {name}" for name in gone)])
+        cut_off(leaving | strays - left)
+        iproute.change([f"link delete {name}" for name in gone])
 
 
 def parts(key: str) -> tuple[int, str]:
@@ -142,23 +145,21 @@ def make_tap(name: str, links: Mapping[str, Link]) -> None:
 
 
 def connect(plug: Plug) -> Iterator[str]:
-    """All of it may be done already. Whose it is comes first, what others can reach it by last."""
+    """All of it may be done already. Whose it is comes first."""
     tap = names.tap(plug.vni, plug.vm)
     yield f'link set {tap} alias "{alias_of(plug)}"'
     yield f"link set {tap} mtu {plug.mtu} master {names.bridge(plug.vni)} up"
+
+
+def make_reachable(plug: Plug) -> None:
     for neighbour in neighbours_of(plug):
-        yield f"neighbour replace {neighbour.dst} lladdr {neighbour.lladdr} dev {neighbour.dev} nud permanent"
+        netlink.set_neighbour(neighbour.dst, neighbour.dev, neighbour.lladdr)
     for route in routes_to(plug):
-        yield f"route replace {route.dst} dev {route.dev} protocol {route.protocol}"
+        netlink.set_route(route.dst, route.dev, int(route.protocol))
 
 
-def forget(unreachable: set[Place]) -> list[str]:
-    """What of the routes and neighbours of these is there goes; routes first."""
-    if not unreachable:
-        return []
-    routes = [route for route in iproute.routes() if is_ours(route) and (route.dev, route.dst) in unreachable]
-    neighbours = [neighbour for neighbour in iproute.neighbours() if (neighbour.dev, neighbour.dst) in unreachable]
-    return [
-        *(f"route delete {route.dst} dev {route.dev} protocol {route.protocol}" for route in routes),
-        *(f"neighbour delete {neighbour.dst} dev {neighbour.dev}" for neighbour in neighbours),
-    ]
+def cut_off(addresses: set[Place]) -> None:
+    for bridge, address in addresses:
+        for protocol in PROTOCOLS:
+            netlink.remove_route(address, bridge, int(protocol))
+        netlink.remove_neighbour(address, bridge)
