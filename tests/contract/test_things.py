@@ -6,11 +6,19 @@ from contextlib import AbstractContextManager
 
 import pytest
 from overlays import plugs, segments
+from resolvers import names, reservations, services
 from things import Subject, fake
 
 from ucloud.base.errors import Temporary
 
-SUBJECTS: dict[str, Callable[[], AbstractContextManager[Subject]]] = {"fake": fake, "segments": segments, "plugs": plugs}
+SUBJECTS: dict[str, Callable[[], AbstractContextManager[Subject]]] = {
+    "fake": fake,
+    "segments": segments,
+    "plugs": plugs,
+    "services": services,
+    "reservations": reservations,
+    "names": names,
+}
 
 
 @pytest.fixture(params=SUBJECTS)

@@ -1,0 +1,121 @@
+"""What dnsmasq is told: its command lines, and the files of guests and names that it follows. Pure; called by dnsmasq.py.
+
+Two programs for a network. `main` advertises the router and answers DNS and DHCPv6. `dhcp4` is there where the network has an
+IPv4 range. They are apart because of leases: DHCPv6 has none here (`--dhcp-lease-max=0`), so that an address belongs to a
+MAC, whatever identifier (DUID, IAID) its guest has made up since its last boot; dnsmasq would otherwise refuse it until the
+lease has expired. DHCPv4 needs them. In exchange DHCPv6 gives addresses for ever, which is true: they are the port's. A guest
+that asks to renew all the same is told to ask anew, here or on the host that it moved to, and is given the same address.
+
+A VM's name comes from the address book alone (`names`): what guests call themselves is ignored.
+"""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+import msgspec
+
+from ucloud.base.ids import is_name
+from ucloud.driver.overlay.names import bridge
+from ucloud.model.wiring import HostName, Reservation, Service
+
+GUESTS, NAMES, LOG = "guests", "names", "log"  # in a network's directory, and at the top of what dnsmasq sees
+RESERVED = frozenset({"gateway", "localhost", "metadata"})  # no VM takes over what guests expect of the cloud
+FIRST_UID = 0x7F000000  # above those of guests (hypervisor/qemu_command.py)
+
+DUID = "32473,75636c6f7564"  # the same on all hosts: RFC 5612's number, "ucloud"
+ADVERTISED_S = 600  # a host's own router advertisements; those that are asked for come at once
+ROUTER_S = 9000  # the most that RFC 4861 allows
+LEASE4_S = 86400
+
+ALWAYS = (
+    "--conf-file=/dev/null",
+    "--user=",
+    "--group=",
+    "--pid-file=",
+    f"--log-facility=/{LOG}",
+    "--quiet-dhcp",
+    "--quiet-dhcp6",
+    "--quiet-ra",
+    "--except-interface=lo",
+    "--bind-dynamic",  # it looks at the interface that a packet came from, not at its address alone
+    f"--dhcp-hostsdir=/{GUESTS}",
+    "--dhcp-ignore=tag:!known",
+    "--dhcp-ignore-names",
+    "--dhcp-authoritative",
+    "--leasefile-ro",
+)
+
+
+def uid(vni: int) -> int:
+    """The user of a network's processes. Each has its own, as the kernel counts what dnsmasq needs (inotify) by user."""
+    return FIRST_UID + vni
+
+
+def commands(service: Service, resolvers: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """By program."""
+    shared = ("dnsmasq", *ALWAYS, f"--interface={bridge(service.vni)}")
+    found = {"main": (*shared, *_dns(service, resolvers), *_ipv6(service))}
+    if service.ipv4:
+        found["dhcp4"] = (*shared, *_ipv4(service))
+    return found
+
+
+def _dns(service: Service, resolvers: Sequence[str]) -> tuple[str, ...]:
+    """What is ours never leaves: names of the whole cloud, and of private addresses."""
+    return (
+        "--no-hosts",
+        f"--hostsdir=/{NAMES}",
+        f"--domain={service.domain}",
+        "--expand-hosts",
+        f"--local=/{service.domain.partition('.')[2]}/",
+        "--domain-needed",
+        "--bogus-priv",
+        "--no-ident",
+        "--no-resolv",
+        *(f"--server={address}" for address in resolvers),
+        "--cache-size=1000",
+    )
+
+
+def _ipv6(service: Service) -> tuple[str, ...]:
+    subnet = IPv6Network(service.ipv6)
+    slaac = "slaac," if service.slaac else ""
+    return (
+        "--enable-ra",
+        f"--ra-param={bridge(service.vni)},mtu:{service.mtu},{ADVERTISED_S},{ROUTER_S if service.routed else 0}",
+        f"--dhcp-range={subnet.network_address},static,{slaac}{subnet.prefixlen},infinite",
+        "--dhcp-lease-max=0",
+        f"--dhcp-duid={DUID}",
+        f"--dhcp-option=option6:dns-server,[{subnet[1]}]",
+        f"--dhcp-option=option6:domain-search,{service.domain}",
+    )
+
+
+def _ipv4(service: Service) -> tuple[str, ...]:
+    """Answers are broadcast: to answer a guest without an address directly dnsmasq would change the host's ARP table."""
+    subnet = IPv4Network(service.ipv4)
+    return (
+        "--port=0",
+        f"--dhcp-range={subnet.network_address},static,{subnet.netmask},{LEASE4_S}",
+        "--dhcp-lease-max=65536",
+        "--dhcp-ignore-clid",
+        "--dhcp-broadcast",
+        "--no-ping",
+        f"--dhcp-option=option:router{f',{subnet[1]}' if service.routed else ''}",
+        f"--dhcp-option=option:dns-server,{subnet[1]}",
+        f"--dhcp-option=option:domain-name,{service.domain}",
+        f"--dhcp-option=option:domain-search,{service.domain}",
+        f"--dhcp-option=option:mtu,{service.mtu}",
+    )
+
+
+def guest_file(guest: Reservation) -> str:
+    """The file of a reservation; the comment is for us."""
+    line = ",".join([guest.mac, f"[{guest.ipv6}]", *([guest.ipv4] if guest.ipv4 else [])])
+    return f"# {msgspec.json.encode(guest).decode()}\n{line}\n"
+
+
+def names_file(name: HostName) -> str:
+    """The file of a VM's name: addresses with the short name, which dnsmasq completes."""
+    lines = [f"{address} {name.name}" for address in name.addresses if is_name(name.name) and name.name not in RESERVED]
+    return "\n".join([f"# {msgspec.json.encode(name).decode()}", *lines, ""])

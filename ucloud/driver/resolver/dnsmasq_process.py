@@ -1,0 +1,158 @@
+"""Processes of dnsmasq: how one is launched, told from all others, and ended. Called by dnsmasq.py.
+
+It outlives the daemon. It is recognised by what the kernel says of a process: its user, its command, and what it was launched
+with (`Launch`, in its environment), so that what runs can be compared with what should run. It sees no file but programs and
+libraries, its network's guests and names, and its log; it keeps three capabilities, without which it does not start.
+"""
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from ucloud.base.errors import Temporary
+from ucloud.base.text import one_line
+from ucloud.driver.process.linux import PROC, command_of, parent_of
+from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES
+from ucloud.model.wiring import Service
+
+DIRECTORY, LAUNCH = "UCLOUD_DIRECTORY", "UCLOUD_LAUNCH"  # in its environment
+CAPABILITIES = "-all,+net_admin,+net_bind_service,+net_raw"
+LOG_BYTES = 1 << 20  # it cannot write more, whatever its guests make it complain of; it goes on without
+START_S = 30.0
+KILL_S = 10.0
+
+# The directory is made the root of a file system of its own, and the machine's own is let go, so that nothing that the machine
+# unmounts later is held; mount(8) needs its /proc until then. SIGXFSZ is ignored: a full log is no reason to die.
+ENTER = f"""
+set -e
+trap '' XFSZ
+cd "$1"
+mount -t tmpfs -o mode=0755,size=64k,nosuid,nodev none /tmp
+mkdir /tmp/usr /tmp/dev /tmp/tmp /tmp/{GUESTS} /tmp/{NAMES}
+touch /tmp/dev/null /tmp/dev/urandom /tmp/{LOG}
+ln -s usr/bin usr/sbin usr/lib usr/lib64 tmp/proc /tmp
+mount --bind -o ro,nosuid,nodev /usr /tmp/usr
+for file in {GUESTS} {NAMES}; do mount -c --bind -o ro,nosuid,nodev,noexec "./$file" "/tmp/$file"; done
+mount -c --bind -o rw,nosuid,nodev,noexec "./{LOG}" /tmp/{LOG}
+for file in dev/null dev/urandom; do mount --bind "/$file" "/tmp/$file"; done
+cd /tmp
+pivot_root . tmp
+cd /
+mount -o remount,ro /
+umount -l /tmp
+uid=$2; shift 2
+exec prlimit --fsize={LOG_BYTES} --core=0 --nofile=1024 setpriv --reuid="$uid" --regid="$uid" --clear-groups --no-new-privs \
+    --inh-caps={CAPABILITIES} --ambient-caps={CAPABILITIES} --bounding-set={CAPABILITIES} "$@"
+"""
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What a process was launched with. bridge, guests, names: numbers of the interface and the directories (inodes) that it
+    follows: others by the same names are not heard."""
+
+    service: Service
+    program: str
+    bridge: int
+    guests: int
+    names: int
+
+
+class Process(msgspec.Struct, frozen=True):
+    """user: root while it is being launched. launch: None if it makes no sense to this version."""
+
+    pid: int
+    parent: int
+    user: int
+    command: tuple[str, ...]
+    directory: Path
+    launch: Launch | None
+
+
+def launch(what: Launch, directory: Path, user: int, command: Sequence[str]) -> None:
+    """Returns when it serves. Raises Temporary."""
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "--ipc", "--uts", "--propagation", "private"]
+            + ["sh", "-c", ENTER, "sh", str(directory), str(user), *command],
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL": "C",
+                DIRECTORY: str(directory),
+                LAUNCH: msgspec.json.encode(what).decode(),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=START_S,
+            start_new_session=True,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Temporary(f"dnsmasq cannot be started: {error}") from error
+    if done.returncode:
+        raise Temporary(f"dnsmasq cannot be started: {one_line(done.stderr) or f'exit code {done.returncode}'}")
+
+
+def find(directories: Path) -> Iterator[Process]:
+    """All that serve a network whose directory is in this one: also those that are being launched, and those that a dnsmasq
+    has started itself, one for each connection (its parent is among them)."""
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and "dnsmasq" in (command := command_of(entry)):
+            with suppress(OSError):  # it is gone
+                environment = environment_of(entry)
+                directory = Path(environment.get(DIRECTORY, ""))
+                if directory.parent == directories and (process := int(entry.name)):
+                    yield Process(process, parent_of(process), user_of(entry), command, directory, decoded(environment))
+
+
+def environment_of(process: Path) -> dict[str, str]:
+    words = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def user_of(process: Path) -> int:
+    lines = (process / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))
+
+
+def decoded(environment: Mapping[str, str]) -> Launch | None:
+    try:
+        return msgspec.json.decode(environment.get(LAUNCH, ""), type=Launch)
+    except msgspec.MsgspecError:
+        return None
+
+
+def end(processes: Iterable[Process]) -> None:
+    """Kill them, and wait until they are gone. It has nothing to say goodbye to. Raises Temporary."""
+    for process in processes:
+        with suppress(ProcessLookupError), held(process) as pidfd:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(KILL_S * 1000):
+                raise Temporary(f"dnsmasq, process {process.pid}, does not die")
+
+
+def reread(process: Process) -> None:
+    """Let it forget what is no longer in its directories."""
+    with suppress(ProcessLookupError), held(process) as pidfd:
+        signal.pidfd_send_signal(pidfd, signal.SIGHUP)
+
+
+@contextmanager
+def held(process: Process) -> Iterator[int]:
+    """A descriptor of it (pidfd). Raises ProcessLookupError when it is gone, also if its number is another one's."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        if command_of(PROC / str(process.pid)) != process.command:
+            raise ProcessLookupError
+        yield pidfd
+    finally:
+        os.close(pidfd)
