@@ -1,6 +1,7 @@
 """Every route, with good and bad input made from the API's own description, and all checks of schemathesis on the answers: no
 error of the server but 503 and 507, nothing that is not described, bad input refused and good input taken."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,8 @@ CONFIG = schemathesis.Config.from_dict(
 )
 NAMES = {"vms": "web", "images": "tiny", "hosts": "h1", "pools": "default", "networks": "default"}
 KNOWN = {"image": "tiny", "host": "h1", "pool": "default", "source": "tiny", "disk_mib": 64}
-KNOWN |= {"network": "backend", "networks": ["backend"], "public": False, "ipv6": "fd12:3456:789a:1::/64", "ipv4": "10.1.0.0/24"}
+KNOWN |= {"network": "backend", "networks": ["backend"], "public": False}
+NUMBERS = itertools.count(1)  # of networks: the range of one is good once only
 IN_QUERY = {"cursor": "", "about": "vm/web", "since": "2026-11-22T14:51:31Z"}
 
 app = create_app(Services(store=None, view=None, pools=None))  # type: ignore[arg-type]  # it gets those of the fixture
@@ -54,7 +56,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, _: d
     case.query.pop("follow", None)
     case.query.update({name: value for name, value in IN_QUERY.items() if name in case.query})
     if isinstance(case.body, dict):
-        case.body = case.body | {name: value for name, value in KNOWN.items() if name in case.body}
+        number = next(NUMBERS)
+        known = KNOWN | {"ipv6": f"fd12:3456:789a:{number:x}::/64", "ipv4": f"10.{number % 256}.0.0/24"}
+        case.body = case.body | {name: value for name, value in known.items() if name in case.body}
         if "source" in case.body:
             case.body = {name: value for name, value in case.body.items() if name not in ("bytes", "sha256", "pool")}
         elif case.path == "/v1/images":

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ucloud.api import action, ranges
 from ucloud.api.action import ActionShown
-from ucloud.api.describe import Gone, describe, tagged
+from ucloud.api.describe import Gone, describe, either, tagged
 from ucloud.api.fields import Id, Ipv4Range, Ipv6Subnet, Labels, Name, Timestamp
 from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match
@@ -78,7 +78,7 @@ class NetworkDetail(NetworkShown, frozen=True, kw_only=True):
 
 
 class NetworkAnswer(Struct, frozen=True):
-    network: NetworkShown
+    network: Annotated[Any, either("NetworkShown", "Gone")]
 
 
 class NetworkDetailAnswer(Struct, frozen=True):
@@ -107,7 +107,9 @@ def create_network(body: NetworkCreate) -> NetworkAnswer:
         add(wish, id, body)
         return wish
 
-    return NetworkAnswer(show(found(Network, "network", commit_new("create", "network", make).resource), 0))
+    id = commit_new("create", "network", make).resource
+    network = get(Network, Network.at(id))  # gone, perhaps, if the request is a repeated one
+    return NetworkAnswer(show(network, 0) if network else Gone(id))
 
 
 def add(wish: Wish, id: str, wanted: NetworkCreate) -> Network:

@@ -113,8 +113,8 @@ def _on_host(sight: Sight, status: Status, reason: str) -> State:
     vm = sight.vm.record
     if vm.power == "off":
         if status.phase in ("stopped", "off"):
-            waiting = None if reached(sight, sight.vm.revision) else _on(f"{sight.host_name} to take note of it", sight)
-            return State("stopped", "it was stopped" if status.phase == "stopped" else "the guest powered itself off", waiting)
+            reason = "it was stopped" if status.phase == "stopped" else "the guest powered itself off"
+            return State("stopped", reason, _note(sight))
         return State("stopping", reason, _on("the guest to stop", sight))
     if status.phase == "stopping":
         return State("stopping", reason, _on("the guest to stop", sight))
@@ -127,20 +127,36 @@ def _on_host(sight: Sight, status: Status, reason: str) -> State:
             return State("failed", reason, _on("the host to try again", sight))
         return State("starting", reason, _on("the guest to be started", sight))
     if status.phase == "running":
-        return State("running", reason)
+        return State("running", reason, _note(sight) if status.error or _moves(sight) else None)
     return State("starting", reason, _on("the host to try again" if status.error else "disk and guest to be ready", sight))
+
+
+def _note(sight: Sight) -> Waiting | None:
+    """Until its host has heard of the last change of what is wanted, and has done what there was to do."""
+    return None if reached(sight, sight.vm.revision) else _on(f"{sight.host_name} to take note of it", sight)
 
 
 def _on(what: str, sight: Sight) -> Waiting:
     """First the scheduler passes a change on to the host, then the host acts."""
     told = sight.manifest is not None and sight.manifest.revisions.get("vm", 0) >= sight.vm.revision
     if not told and sight.placement and sight.placement.waits_for:
-        lack = sight.placement.waits_for
-        return Waiting(f"room for its new size: {lack}", "scheduler", sight.placement.waits_since)
+        what = "room for its new size" if _grows(sight) else "its networks"
+        return Waiting(f"{what}: {sight.placement.waits_for}", "scheduler", sight.placement.waits_since)
     if not told:
         return Waiting(f"the scheduler to tell {sight.host_name}", "scheduler", None)
     begun = sight.status is not None and sight.status.phase in ("starting", "stopping")
     return Waiting(what, sight.host_name, sight.status.since if sight.status and begun else None)
+
+
+def _moves(sight: Sight) -> bool:
+    """To other networks than its host was told of."""
+    told = {port.network.id for port in sight.manifest.ports} if sight.manifest else set()
+    return {port.network for port in sight.vm.record.ports} != told
+
+
+def _grows(sight: Sight) -> bool:
+    vm, told = sight.vm.record, sight.manifest
+    return told is not None and (vm.cpus > told.cpus or vm.memory_mib > told.memory_mib)
 
 
 def _deletion(sight: Sight) -> Waiting:

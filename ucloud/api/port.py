@@ -35,10 +35,10 @@ class VmDetach(Struct, frozen=True):
 @describe("Attach a VM to a network", body=VmAttach, answer=VmAccepted, status=202, errors=(Conflict, NoCapacity))
 def attach_vm(reference: str, body: VmAttach) -> VmAccepted:
     """It need not be stopped: its guest finds a new interface."""
-    id, wanted = find("vm", reference, PROJECT), network.named(body.network, "network", fresh()).record.id
+    id = find("vm", reference, PROJECT)
 
     def make() -> Wish:
-        vm, net = living(vm_of(id)), network.named(wanted, "network", fresh())
+        vm, net = living(vm_of(id)), network.named(body.network, "network", fresh())
         _refuse(vm.record, net.record, body)
         wish = Wish(requires=[unchanged(vm), unchanged(net)])
         port = add_port(wish, id, net.record, fresh(), tuple(body.allow))
@@ -64,10 +64,10 @@ def _refuse(vm: Vm, wanted: Network, body: VmAttach) -> None:
 @describe("Detach a VM from a network", body=VmDetach, answer=VmAccepted, status=202, errors=(Conflict,))
 def detach_vm(reference: str, body: VmDetach) -> VmAccepted:
     """Its guest loses that interface, and the VM its addresses there."""
-    id, wanted = find("vm", reference, PROJECT), network.named(body.network, "network", fresh())
+    id = find("vm", reference, PROJECT)
 
     def make() -> Wish:
-        vm = living(vm_of(id))
+        vm, wanted = living(vm_of(id)), network.named(body.network, "network", fresh())
         port = next((port for port in vm.record.ports if port.network == wanted.record.id), None)
         if port is None:
             raise Conflict(f"{vm.record.name} is not on the network {wanted.record.name}")

@@ -20,6 +20,7 @@ from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Alive, Endpoint, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.keys import port_claims
+from ucloud.model.network import ManifestPort, Network, NetworkRef, Port, VmPort
 from ucloud.model.record import Record, decode, encode
 from ucloud.model.secret import Secret
 from ucloud.model.vm import Manifest, Phase, Placement, Status, Vm
@@ -138,13 +139,23 @@ class Cloud:
                 want="running" if record.power == "on" else "stopped",
                 cpus=record.cpus,
                 memory_mib=record.memory_mib,
+                ports=tuple(map(self._told, record.ports)),
                 revisions={"vm": self.revision(Vm.at(vm))},
+            ),
+            *(
+                Port(network=p.network, vm=vm, name=record.name, mac=p.mac, ipv6=p.ipv6, ipv4=p.ipv4, host=host)
+                for p in record.ports
             ),
         )
         self.catch_up()
 
+    def _told(self, port: VmPort) -> ManifestPort:
+        network = self.read(Network, Network.at(port.network))
+        ref = NetworkRef(**{name: getattr(network, name) for name in NetworkRef.__struct_fields__})
+        return ManifestPort(network=ref, mac=port.mac, ipv6=port.ipv6, ipv4=port.ipv4, allow=port.allow)
+
     def say(self, vm: str, host: str, phase: Phase, **changes: Any) -> None:
-        """What the host says after it acted on the VM's record as it is now."""
+        """What the host says after it acted on the VM's record as it is now; the scheduler then releases what was detached."""
         record = self.read(Vm, Vm.at(vm))
         status = Status(
             host=host,
@@ -156,6 +167,10 @@ class Cloud:
             revisions={"vm": self.revision(Vm.at(vm))},
         )
         self.put(msgspec.structs.replace(status, **changes))
+        networks = {port.network for port in record.ports}
+        book = (decode(Port, item.value)[0] for item in self.store.list(Port.prefix).items)
+        for port in (port for port in book if port.vm == vm and port.network not in networks):
+            self.store.commit({}, [port.key, *port_claims(port.network, vm, port.mac, port.ipv4)])
         self.catch_up()
 
     def run(self, vm: str, host: str) -> None:

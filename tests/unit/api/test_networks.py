@@ -163,6 +163,10 @@ def test_a_repeated_request_makes_no_second_one(cloud: Cloud) -> None:
     first = cloud.ok("POST", "/v1/networks", status=201, json={"name": "a"}, headers=headers)
     assert cloud.ok("POST", "/v1/networks", status=201, json={"name": "a"}, headers=headers) == first
     assert len(cloud.store.list("network/").items) == 1
+    cloud.ok("DELETE", "/v1/networks/a", status=202)
+    assert cloud.ok("POST", "/v1/networks", status=201, json={"name": "a"}, headers=headers)["network"] == {
+        "id": first["network"]["id"]
+    }
 
 
 def test_who_is_on_it_is_shown(ready: Cloud) -> None:

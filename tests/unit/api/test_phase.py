@@ -44,6 +44,8 @@ def sight(
         (sight(phase="running", alive=False), "unknown", "h1"),
         (sight(phase="starting"), "starting", "h1"),
         (sight(phase="running"), "running", None),
+        (sight(phase="running", heard=6), "running", None),
+        (sight(phase="running", heard=6, error="no such tap"), "running", "h1"),
         (sight(phase="running", power="off"), "stopping", "h1"),
         (sight(phase="running", power="off", told=6), "stopping", "scheduler"),
         (sight(phase="stopping", power="off"), "stopping", "h1"),

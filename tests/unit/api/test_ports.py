@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.api.cloud import NETWORK, Cloud
+from tests.unit.api.cloud import NETWORK, NOW, Cloud
 from ucloud.ipam import allocate
-from ucloud.model.network import Network, Port
+from ucloud.model.network import Network
 from ucloud.model.record import encode
-from ucloud.model.vm import Vm
+from ucloud.model.vm import Placement, Vm
 
 
 @pytest.fixture
@@ -34,13 +34,6 @@ def shown(cloud: Cloud, vm: str = "web") -> dict[str, Any]:
 
 def act(cloud: Cloud, verb: str, status: int = 202, vm: str = "web", **body: Any) -> dict[str, Any]:
     return cloud.ok("POST", f"/v1/vms/{vm}/actions/{verb}", status=status, json={"network": "backend"} | body)
-
-
-def told(cloud: Cloud, vm: str, network: str) -> None:
-    """A host is told of the port, so the scheduler writes it into the address book."""
-    record: Vm = cloud.read(Vm, Vm.at(vm))
-    port = next(port for port in record.ports if port.network == network)
-    cloud.put(Port(network=network, vm=vm, name=record.name, mac=port.mac, ipv6=port.ipv6, ipv4=port.ipv4, host="host-1"))
 
 
 def claims(cloud: Cloud, network: str) -> set[str]:
@@ -162,7 +155,8 @@ def test_attach_and_detach_change_record_and_claims_together(ready: Cloud) -> No
 def test_claims_stay_while_a_host_may_have_the_port(ready: Cloud) -> None:
     network = add_network(ready)
     id, _ = ready.add_vm("web", networks=["backend"])
-    told(ready, id, network)
+    host = ready.add_host()
+    ready.place(id, host)
     before = claims(ready, network)
     act(ready, "detach")
     assert claims(ready, network) == before
@@ -170,17 +164,20 @@ def test_claims_stay_while_a_host_may_have_the_port(ready: Cloud) -> None:
     assert "try again" in error["message"]
     assert ready.refused(409, "DELETE", "/v1/networks/backend")["details"] == {"used_by": ["web (being detached)"]}
     assert ready.ok("GET", "/v1/networks/backend")["network"]["members"] == []
+    ready.say(id, host, "running")
+    act(ready, "attach")
+    assert claims(ready, network) == before
 
 
 def test_a_host_that_is_told_meanwhile_keeps_the_claims(ready: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     network = add_network(ready)
     id, _ = ready.add_vm("web", networks=["backend"])
-    before, commit, raced = claims(ready, network), ready.store.commit, []
+    host, before, commit, raced = ready.add_host(), claims(ready, network), ready.store.commit, list[bool]()
 
     def race(*arguments: Any, **more: Any) -> int:
         if not raced:
             raced.append(True)
-            told(ready, id, network)
+            ready.place(id, host)
         return commit(*arguments, **more)
 
     monkeypatch.setattr(ready.store, "commit", race)
@@ -237,6 +234,32 @@ def test_it_is_done_when_the_host_has_confirmed_it(ready: Cloud, phase: Any) -> 
         assert (done["state"], done["verb"]) == ("success", verb)
 
 
+def test_a_running_vm_says_that_its_host_is_not_done(ready: Cloud) -> None:
+    host = ready.add_host()
+    add_network(ready)
+    id, _ = ready.add_vm("web", networks=[])
+    ready.run(id, host)
+    action = act(ready, "attach")["action"]
+    assert action["progress"] == "running: waiting for the scheduler to tell h1"
+    vm = shown(ready)
+    assert (vm["phase"], vm["waiting_for"]["what"], vm["waiting_for"]["who"]) == (
+        "running",
+        "the scheduler to tell h1",
+        "scheduler",
+    )
+
+
+def test_a_network_that_the_scheduler_cannot_read_is_waited_for(ready: Cloud) -> None:
+    host = ready.add_host()
+    add_network(ready)
+    id, _ = ready.add_vm("web", networks=[])
+    ready.run(id, host)
+    act(ready, "attach")
+    placement: Placement = ready.read(Placement, Placement.at(id))
+    ready.put(msgspec.structs.replace(placement, waits_for="there is no network/x", waits_since=NOW))
+    assert shown(ready)["waiting_for"] == {"what": "its networks: there is no network/x", "who": "scheduler", "since": NOW}
+
+
 def test_a_vm_without_a_host_is_attached_at_once(ready: Cloud) -> None:
     add_network(ready)
     ready.add_vm("web", networks=[])
@@ -274,3 +297,16 @@ def test_networks_are_explained(ready: Cloud) -> None:
     add_network(ready)
     ready.add_vm("web", networks=["backend"])
     assert ready.ok("GET", "/v1/vms/web/explain")["wanted"]["networks"] == ["backend"]
+
+
+@pytest.mark.parametrize("verb", ["attach", "detach"])
+def test_a_repeated_request_is_answered_as_before_though_the_network_is_gone(ready: Cloud, verb: str) -> None:
+    add_network(ready)
+    ready.add_vm("web", networks=["backend"] if verb == "detach" else [])
+    request = {"json": {"network": "backend"}, "headers": {"Idempotency-Key": "once"}}
+    first = ready.ok("POST", f"/v1/vms/web/actions/{verb}", status=202, **request)
+    if verb == "attach":
+        act(ready, "detach")
+    ready.ok("DELETE", "/v1/networks/backend", status=202)
+    again = ready.ok("POST", f"/v1/vms/web/actions/{verb}", status=202, **request)
+    assert again["action"]["id"] == first["action"]["id"]
