@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 from overlays import plugs, segments
+from packetfilters import filters, taken, zones
 from resolvers import names, reservations, services
 from things import Subject, fake
 
@@ -18,6 +19,9 @@ SUBJECTS: dict[str, Callable[[], AbstractContextManager[Subject]]] = {
     "services": services,
     "reservations": reservations,
     "names": names,
+    "zones": zones,
+    "filters": filters,
+    "taken": taken,
 }
 
 

@@ -5,10 +5,11 @@ changed nothing. Rules and elements stay when the daemon goes. Adding costs as m
 """
 
 import json
+import socket
+import struct
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,8 @@ T = TypeVar("T", bound=Thing)
 TABLES = ("bridge ucloud", "inet ucloud")
 RULES = Path(__file__).with_name("rules.nft")
 LONGEST_S = 30.0
+NETLINK_NETFILTER, NLM_F_REQUEST = 12, 1
+NFT_MSG_GETGEN, NFTA_GEN_ID = 10 << 8 | 16, 1
 EMPTY: Group = frozenset()
 
 
@@ -44,43 +47,54 @@ class NftPacketFilter:
 
 
 class Tables:
-    """groups: the elements in the kernel, by kind and thing, when we looked and by what we did since. is_intact: so are the
-    rules that we loaded, by their handles."""
+    """groups: the elements in the kernel, by kind and thing, as of the last look and what was done since."""
 
     def __init__(self, rules: str, kinds: Sequence[Kind[Any]]) -> None:
         self._rules = rules
-        self._loaded: list[Any] = []
+        self._generation: int | None = None  # of which we know all
+        self._loaded: list[Any] = []  # rules, by their handles: as we loaded them,
+        self._there: list[Any] = []  # and as they are
         self.groups: dict[Kind[Any], dict[str, Group]] = {kind: {} for kind in kinds}
-        self.is_intact = False
+
+    @property
+    def is_damaged(self) -> bool:
+        """Somebody has changed what we loaded."""
+        return bool(self._loaded) and self._loaded != self._there
 
     def look(self) -> None:
-        self.is_intact = False
-        objects = contents()
-        elements = list(listed(objects))
-        self.groups = {kind: grouped(kind, elements) for kind in self.groups}
-        self.is_intact = bool(self._loaded) and self._loaded == handled(objects)
+        """Costs nothing while nobody changes anything."""
+        while self._generation != (now := generation()):
+            objects = contents()
+            elements = list(listed(objects))
+            self.groups = {kind: grouped(kind, elements) for kind in self.groups}
+            self._there = [described for described in objects if "chain" in described or "rule" in described]
+            self._generation = now
 
     def change(self, kind: Kind[Any], groups: Mapping[str, Group]) -> None:
         """These things' elements, and no others of theirs, are there: one transaction."""
-        if not self.is_intact:
+        if not self._loaded or self.is_damaged:
             self.load()
         there = self.groups[kind]
         gone = {element for name, group in groups.items() for element in there.get(name, EMPTY) - group}
         new = {element for group in groups.values() for element in group}
-        nft(statements("delete", gone) + statements("add", new))
+        self._commit(statements("delete", gone) + statements("add", new))
         self.groups[kind] = {name: group for name, group in {**there, **groups}.items() if group}
 
     def load(self) -> None:
         """All rules anew. Of elements those of whole things stay."""
-        self.groups = {
-            kind: {name: group for name, group in groups.items() if understood(kind, group)[1]}
-            for kind, groups in self.groups.items()
-        }
-        kept = [element for groups in self.groups.values() for group in groups.values() for element in group]
+        whole = [group for kind, groups in self.groups.items() for group in groups.values() if understood(kind, group)[1]]
+        kept = [element for group in whole for element in group]
         anew = "".join(f"table {table}; delete table {table}\n" for table in TABLES)
         nft(anew + self._rules + statements("add", kept))
-        self._loaded = handled(contents())
-        self.is_intact = True
+        self.look()
+        self._loaded = self._there
+
+    def _commit(self, text: str) -> None:
+        """All goes on being known if nobody else has changed anything meanwhile."""
+        before, self._generation = self._generation, None
+        nft(text)
+        now = generation()
+        self._generation = now if before is not None and now == before + 1 else None
 
 
 class Elements(Generic[T]):
@@ -91,36 +105,32 @@ class Elements(Generic[T]):
         self._kind, self._tables = kind, tables
 
     def actual(self) -> Mapping[str, T | None]:
+        """Without the rules nothing is as it should be."""
         self._tables.look()
-        things = dict(understood(self._kind, group) for group in self._groups.values())
-        return things if self._tables.is_intact else dict.fromkeys(things)
+        things = dict(understood(self._kind, group) for group in self._tables.groups[self._kind].values())
+        return dict.fromkeys(things) if self._tables.is_damaged else things
 
     def add(self, things: Sequence[T]) -> None:
-        """What we remember of the sets saves looking; refused, it may be that somebody else has changed them."""
-        if self._tables.is_intact:
-            with suppress(Temporary):
-                self._replace(things)
-                return
         self._tables.look()
-        self._replace(things)
+        for thing in things:
+            self._check_name(thing)
+        if things:
+            wanted = {self._kind.group(thing.key): frozenset(self._kind.elements(thing)) for thing in things}
+            self._tables.change(self._kind, wanted)
 
     def remove(self, keys: Sequence[str]) -> None:
         self._tables.look()
-        names = {self._kind.group(key) for key in keys} & self._groups.keys()
+        names = {self._kind.group(key) for key in keys} & self._tables.groups[self._kind].keys()
         if names:
             self._tables.change(self._kind, dict.fromkeys(names, EMPTY))
 
-    @property
-    def _groups(self) -> Mapping[str, Group]:
-        return self._tables.groups[self._kind]
-
-    def _replace(self, things: Sequence[T]) -> None:
-        wanted = {self._kind.group(thing.key): frozenset(self._kind.elements(thing)) for thing in things}
-        for thing in things:
-            group = self._kind.group(thing.key)
-            if (before := self._groups.get(group)) and (other := understood(self._kind, before)[0]) not in (thing.key, group):
-                raise Temporary(f"{self.name} {thing.key}: {other} has an interface of the same name")
-        self._tables.change(self._kind, wanted)
+    def _check_name(self, thing: T) -> None:
+        """Two VMs' interfaces may have the same name; the second one is not let in."""
+        group = self._kind.group(thing.key)
+        if there := self._tables.groups[self._kind].get(group):
+            whose, _ = understood(self._kind, there)
+            if whose not in (thing.key, group):
+                raise Temporary(f"{self.name} {thing.key}: {whose} has an interface of the same name")
 
 
 def rules(uplink: str, underlay: Sequence[str]) -> str:
@@ -160,9 +170,18 @@ def table_contents(table: str) -> list[Any]:
     return described
 
 
-def handled(objects: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """Chains and rules, with the handles that the kernel gave them: never the same ones again."""
-    return [described for described in objects if "chain" in described or "rule" in described]
+def generation() -> int:
+    """A number that the kernel raises whenever somebody changes this namespace's packet filters (nfnetlink, GETGEN)."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
+            kernel.settimeout(LONGEST_S)
+            kernel.send(struct.pack("=IHHIIBBH", 20, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0, socket.AF_UNSPEC, 0, 0))
+            answer = kernel.recv(4096)
+    except OSError as error:
+        raise Temporary(f"the kernel's packet filter does not answer: {error}") from error
+    if answer[20:24] != struct.pack("=HH", 8, NFTA_GEN_ID):
+        raise Temporary(f"the kernel has no packet filter that nft could change: {answer.hex()}")
+    return int.from_bytes(answer[24:28], "big")
 
 
 def nft(text: str, *arguments: str) -> str:
