@@ -54,6 +54,7 @@ def linux_network(config: Config) -> Hands:
     from ucloud.driver.announcer.bird import BirdAnnouncer
     from ucloud.driver.overlay.linux import LinuxOverlay
     from ucloud.driver.packetfilter.nft import NftPacketFilter
+    from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
 
     address, settings = config.host.address, config.network
     uplink = machine.interface_with(address)
@@ -61,6 +62,7 @@ def linux_network(config: Config) -> Hands:
         raise Invalid(f"[host] address: no interface of this machine has {address}")
     underlay = settings.underlay or (str(IPv6Network(f"{address}/64", strict=False)),)
     overlay, packet_filter = LinuxOverlay(uplink, address), NftPacketFilter(uplink, underlay)
+    resolver = DnsmasqResolver(Path(config.host.run_dir), settings.resolvers)
     announcer = BirdAnnouncer(
         Path(config.host.run_dir), address, settings.routers, settings.host_as, settings.router_as, settings.public
     )
@@ -71,12 +73,15 @@ def linux_network(config: Config) -> Hands:
         overlay.prepare()
         return ["what tells the routers where public VMs are"] if announcer.keep() else []
 
-    return fake_hands()._replace(
+    return Hands(
         segments=overlay.segments,
         zones=packet_filter.zones,
         filters=packet_filter.filters,
         taken=packet_filter.taken,
         plugs=overlay.plugs,
+        services=resolver.services,
+        reservations=resolver.reservations,
+        names=resolver.names,
         interface=overlay.plugs.interface,
         care=care,
     )

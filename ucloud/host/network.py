@@ -103,10 +103,10 @@ class HostNetwork:
             for vm in changed:
                 self._wiring.note(vm, self._things(manifests[vm]) if vm in manifests else ())
             self._manifests = dict(manifests)
-            if changed or not self._is_told:
+            is_news, self._is_told = bool(changed) or not self._is_told, True
+            if is_news:
                 self._mended_s = float("-inf")
-            self._is_told = True
-        if changed:
+        if is_news:
             self._book.wake()
 
     def step(self) -> float:
