@@ -62,6 +62,9 @@ VALUES += [
     "phases",
     "99999999999999999999",
     "rack=r1",
+    "ra,dhcp",
+    "fd12::/64",
+    "10.1.0.0/24",
     "\x1b[31m",
 ]
 typed = st.one_of(st.sampled_from(VALUES), st.text(st.characters(exclude_characters="\0"), max_size=8))  # no argument has a NUL
@@ -92,6 +95,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 @given(line=st.one_of(lines(), st.lists(typed, max_size=4)))
 @example(line=["vm", "create", "web", "--image", "tiny"])
 @example(line=["vm", "create", "x", "--image", "tiny", "--count", "3"])
+@example(line=["vm", "attach", "web", "default"])
 @example(line=["vm", "list", "--label", "\udcff"])
 @example(line=["vm", "stop", "web", "--timeout", "nan"])
 @example(line=["vm", "delete", "web", "\x1f"])

@@ -12,6 +12,7 @@ WAIT = {"--timeout", "--no-wait"}
 OUTPUT = {"-o", "--output"}
 OPTIONS = {
     "vm create": {"--image", "--cpus", "--memory", "--disk", "--host", "--spread", "--label", "--pool", "--count"}
+    | {"--network", "--no-network"}
     | WAIT
     | OUTPUT,
     "vm set": {"--name", "--label"} | OUTPUT,
@@ -22,6 +23,8 @@ OPTIONS = {
     "vm reboot": WAIT | OUTPUT,
     "vm reset": WAIT | OUTPUT,
     "vm resize": {"--cpus", "--memory", "--disk"} | WAIT | OUTPUT,
+    "vm attach": {"--allow"} | WAIT | OUTPUT,
+    "vm detach": WAIT | OUTPUT,
     "vm delete": WAIT | OUTPUT,
     "vm log": {"-f", "--follow"},
     "vm console": {"--read-only", "--take", "--leave-after"},
@@ -34,6 +37,10 @@ OPTIONS = {
     "image list": {"--name", "--label"} | OUTPUT,
     "image show": OUTPUT,
     "image delete": WAIT | OUTPUT,
+    "network create": {"--public", "--prefix", "--ipv4", "--slaac", "--label"} | OUTPUT,
+    "network list": {"--name", "--label"} | OUTPUT,
+    "network show": OUTPUT,
+    "network delete": OUTPUT,
     "host list": {"--name", "--label"} | OUTPUT,
     "host show": OUTPUT,
     "host enable": OUTPUT,

@@ -14,7 +14,8 @@ from ucloud.client import ConfigError, Unreachable
     [
         (Error("no"), ["Error: no"]),
         (Error("\x1b[31mno\n"), ["Error: �[31mno�"]),
-        (NoCapacity("too large"), ["Error: too large", "What the hosts have: ucloud host list"]),
+        (NoCapacity("too large", {"cpus": 9}), ["Error: too large", "What the hosts have: ucloud host list"]),
+        (NoCapacity("no prefix is left"), ["Error: no prefix is left"]),
         (Conflict("taken", {"name": "taken"}), ["Error: taken", "Choose another name, or look at what has it: ucloud vm list"]),
         (Conflict("the VM is being deleted"), ["Error: the VM is being deleted"]),
         (Temporary("no etcd"), ["Error: no etcd", "What is wrong with the cloud, if anything: ucloud cluster show"]),

@@ -180,6 +180,8 @@ def test_completion_knows_verbs_and_real_names(environment: dict[str, str]) -> N
     assert complete("ucloud vm create x --image ti") == ["tiny"]
     assert complete("ucloud vm delete a-name-that-is") == ["a-name-that-is-much-longer-than-any-narrow-terminal-is-wide"]
     assert complete("ucloud host show h") == ["h1"]
+    assert complete("ucloud vm attach slow def") == ["default"]
+    assert complete("ucloud vm create x --image tiny --network def") == ["default"]
     assert complete("ucloud help ph") == ["phases"]
     environment["UCLOUD_API"] = "http://[::1]:1"
     assert complete("ucloud vm show ") == []

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from ucloud.cli.main import main
 from ucloud.cli.options import Label, LabelChange, Seconds, Setting, Size
 from ucloud.cli.output import GuestOutput, as_text, bytes_size, cut, fit, printable, show_list, show_table, size
+from ucloud.cli.port import Allowed
 from ucloud.cli.topic import topics
 
 
@@ -40,6 +41,13 @@ def test_labels() -> None:
     for text in ("a", "=b", ""):
         with pytest.raises(click.BadParameter):
             Label().convert(text, None, None)
+
+
+def test_what_a_guest_may_do() -> None:
+    assert Allowed().convert("dhcp,ra,dhcp", None, None) == ["dhcp", "ra"]
+    for text in ("", "ra,", "all", "RA"):
+        with pytest.raises(click.BadParameter):
+            Allowed().convert(text, None, None)
 
 
 def test_sizes_are_shown_in_the_largest_unit_that_is_whole() -> None:
@@ -164,7 +172,7 @@ def test_did_you_mean(line: str, words: str) -> None:
 
 def test_topics_are_short_texts_and_listed() -> None:
     listed = CliRunner().invoke(main, ["help"], prog_name="ucloud").stdout
-    assert set(topics()) >= {"config", "start", "concepts", "phases", "errors", "labels", "spread", "images", "lab", "output"}
+    assert set(topics()) >= {"config", "start", "concepts", "phases", "errors", "labels", "spread", "images", "lab", "networks"}
     for name, text in topics().items():
         first, empty, *_ = text.splitlines()
         assert f"{name} " in listed
