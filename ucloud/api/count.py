@@ -13,6 +13,7 @@ from ucloud.api.records import R
 from ucloud.base.clock import parse_timestamp
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
+from ucloud.model.network import Network
 from ucloud.model.record import Fact, Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 from ucloud.store.view import View
@@ -20,7 +21,7 @@ from ucloud.store.view import View
 NAMED = 5  # of those that are counted
 MANY_CRASHES = 3
 LONG_S = 600.0  # whoever waits longer than this may wait for ever
-KINDS: tuple[type[Record], ...] = (Vm, Placement, Manifest, Status, Host, Alive, Inventory, Image, ImageState, Pool)
+KINDS: tuple[type[Record], ...] = (Vm, Placement, Manifest, Status, Host, Alive, Inventory, Image, ImageState, Pool, Network)
 
 
 class WaitingGroup(Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class Counted(Struct, frozen=True, kw_only=True):
     hosts: Annotated[dict[str, int], Meta(description="how many, by state")]
     pools: list[str]
     images: Annotated[dict[str, int], Meta(description="how many, by state")]
+    networks: Annotated[dict[str, int], Meta(description="how many, public and private")]
     vms: Annotated[dict[str, int], Meta(description="how many, by phase")]
     waiting: list[WaitingGroup]
     silent: Annotated[dict[str, int], Meta(description="hosts that are down, with how many VMs are placed there")]
@@ -83,6 +85,7 @@ def count(snapshot: Snapshot, now_s: float) -> Counted:
         hosts=dict(Counter(host.state for host in snapshot.hosts.values())),
         pools=[fact.record.name for fact in snapshot.all(Pool).values()],
         images=dict(Counter(state for state, _ in images.values())),
+        networks=dict(Counter("public" if fact.record.public else "private" for fact in snapshot.all(Network).values())),
         vms=dict(phases),
         waiting=[
             WaitingGroup(what=what, who=who, vms=len(names), names=names[:NAMED], needs_somebody=stuck)

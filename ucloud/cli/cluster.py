@@ -44,6 +44,7 @@ def show_cluster(shown: Json) -> None:
             ("Hosts:", numbers(counted["hosts"])),
             ("Pools:", ", ".join(counted["pools"]) or "none"),
             ("Images:", numbers(counted["images"])),
+            ("Networks:", numbers(counted["networks"])),
             ("VMs:", numbers(counted["vms"])),
         ]
         pairs += [("Waiting:" if index == 0 else "", waiting(group)) for index, group in enumerate(counted["waiting"])]

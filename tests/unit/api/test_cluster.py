@@ -45,7 +45,7 @@ def test_a_cloud_that_is_well(well: Cloud) -> None:
     assert told["leaders"] == dict.fromkeys(CONTROL_LOOPS, "control-1")
     counted = told["counted"]
     assert (counted["hosts"], counted["images"], counted["vms"]) == ({"up": 1}, {"ready": 1}, {"running": 1})
-    assert counted["pools"] == ["default"]
+    assert (counted["pools"], counted["networks"]) == (["default"], {"public": 1})
     assert (told["etcd"][0]["leads"], told["etcd"][0]["alarms"]) == (True, [])
 
 
