@@ -6,6 +6,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 running_packages="bird2 etcd-server iproute2 nftables python3-venv qemu-system-x86 qemu-utils util-linux"
 testing_packages="$running_packages etcd-client iputils-ping openssl procps"
+bench_packages="$running_packages iperf3"
 
 die() {
     echo "$0: $*" >&2
