@@ -140,7 +140,7 @@ def _on(what: str, sight: Sight) -> Waiting:
     """First the scheduler passes a change on to the host, then the host acts."""
     told = sight.manifest is not None and sight.manifest.revisions.get("vm", 0) >= sight.vm.revision
     if not told and sight.placement and sight.placement.waits_for:
-        what = "room for its new size" if _grows(sight) else "its networks"
+        what = "its networks" if _moves(sight) and not _grows(sight) else "room for its new size"
         return Waiting(f"{what}: {sight.placement.waits_for}", "scheduler", sight.placement.waits_since)
     if not told:
         return Waiting(f"the scheduler to tell {sight.host_name}", "scheduler", None)
