@@ -221,7 +221,7 @@ class Site:
             with self.hosts[number - 1]:
                 yield self._opened(Wire(f"host {number}", names.bridge(RED.vni)))
         with self.hosts[0]:
-            yield self._opened(Wire("host 1, private", names.bridge(DARK.vni)))
+            yield self._opened(Wire("host 1 private", names.bridge(DARK.vni)))
 
     def _daemons(self) -> Iterator[Daemon]:
         for number in (1, 2):

@@ -8,11 +8,12 @@ import pytest
 
 from tests.integration.attack_site import MALLORY, Site, site
 from tests.integration.attacks import SIGNS, Attack, attacks
+from tests.integration.errands import Errand, errands
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 ATTACKS = list(attacks())
-BRIDGES = {"host 1", "host 1, private"}  # of the host that attackers are on
+BRIDGES = {"host 1", "host 1 private"}  # of the host that attackers are on
 WIRES = {"underlay", "world"}  # where what outsiders send is seen in any case
 
 
@@ -26,6 +27,10 @@ def place() -> Iterator[Site]:
 def test_no_attack_comes_anywhere(place: Site) -> None:
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) > 100
     assert {attack.name: where for attack in ATTACKS if (where := came_to(place, attack))} == {}
+
+
+def test_what_honest_guests_send_comes_to_where_it_is_meant_to(place: Site) -> None:
+    assert {errand.name: where for errand in errands() if (where := missed(place, errand))} == {}
 
 
 def test_each_attack_would_come_somewhere_but_for_the_filters(place: Site) -> None:
@@ -46,3 +51,12 @@ def came_to(place: Site, attack: Attack) -> list[str]:
 
 def is_sign(frame: bytes) -> bool:
     return any(sign in frame for sign in SIGNS)
+
+
+def missed(place: Site, errand: Errand) -> list[str]:
+    """The places where not all of it is heard, of those where it must."""
+    place.introduce()
+    for frame in errand.frames:
+        place.send(errand.by, frame)
+    heard = place.heard(errand.by or MALLORY)
+    return [name for name in sorted(errand.to) if sum(map(is_sign, heard[name])) < len(errand.frames)]

@@ -90,13 +90,19 @@ class Filters:
 
 
 class Zones:
-    sets = frozenset({"bridge ucloud gateways6", "bridge ucloud gateways4", "inet ucloud public", "inet ucloud private"})
+    sets = frozenset(
+        {*(f"bridge ucloud {name}" for name in ("gateways6", "gateways4", "private")), "inet ucloud public", "inet ucloud private"}
+    )
 
     def elements(self, thing: Segment) -> Iterator[Element]:
-        zone = "inet ucloud public" if thing.public else "inet ucloud private"
-        yield Element(zone, (names.bridge(thing.vni),), " ".join((thing.group, str(thing.mtu), *thing.gateways)))
+        vxlan, words = names.vxlan(thing.vni), " ".join((thing.group, str(thing.mtu), *thing.gateways))
+        if thing.public:
+            yield Element("inet ucloud public", (names.bridge(thing.vni),), words)
+        else:
+            yield Element("inet ucloud private", (names.bridge(thing.vni),), words)
+            yield Element("bridge ucloud private", (vxlan,))
         for gateway in thing.gateways:
-            address, vxlan = ip_interface(gateway).ip, names.vxlan(thing.vni)
+            address = ip_interface(gateway).ip
             if address.version == 6:
                 yield Element("bridge ucloud gateways6", (vxlan, int(address)))
             else:
