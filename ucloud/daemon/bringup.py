@@ -30,6 +30,7 @@ READY_S = 120.0  # emulation and a slow disk included
 LOOK_S = 0.05
 PROGRAMS = {  # and the Debian packages that they come from
     "bird": "bird2",
+    "dnsmasq": "dnsmasq-base",
     "etcd": "etcd-server",
     "ip": "iproute2",
     "nft": "nftables",
