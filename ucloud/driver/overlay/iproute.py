@@ -14,6 +14,8 @@ from ucloud.base.text import one_line
 
 SYSCTL = "/proc/sys/net/"  # of the namespace of whoever reads it
 LONGEST_S = 60.0
+LOOKS = 5
+JSON = "-json", "-details"
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ class Info(msgspec.Struct, frozen=True):
 class Link(msgspec.Struct, frozen=True):
     """An interface, as `ip -json -details address show` describes it."""
 
-    ifname: str = ""  # empty: there is none
+    ifname: str = ""  # empty: there is none, and it has nothing
     mtu: int = 0
     address: str = ""
     master: str = ""
@@ -63,52 +65,64 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 
 def links(names: Sequence[str] | None = None) -> dict[str, Link]:
-    """By name. None: all there are. Costs as much as there are names."""
-    wanted = ["address show"] if names is None else [f"address show dev {name}" for name in names]
-    return {link.ifname: link for link in look(wanted, Link) if link.ifname}
+    """By name, and of those names only what is there. None: all there are. Costs as much as there are names."""
+    if names is None:
+        return {link.ifname: link for link in look("address show", Link)}
+    printed = run(["ip", *JSON, "-force", "-batch", "-"], [f"address show dev {name}" for name in names]).stdout
+    return {link.ifname: link for link in parsed(printed, Link) if link.ifname}
 
 
 def routes() -> set[Route]:
     """Those of the main table."""
-    return {route for family in ("-4", "-6") for route in look(["route show table main"], Route, family)}
+    return {route for family in ("-4", "-6") for route in look("route show table main", Route, family)}
 
 
 def neighbours() -> set[Neighbour]:
     """The permanent ones."""
-    return set(look(["neighbour show nud permanent"], Neighbour))
+    return set(look("neighbour show nud permanent", Neighbour))
 
 
-def look(commands: Sequence[str], kind: type[T], *options: str) -> list[T]:
-    """What is not there is left out."""
-    if not commands:
-        return []
-    printed, _ = run(["ip", "-json", "-details", *options, "-force", "-batch", "-"], commands)
+def look(command: str, kind: type[T], *options: str) -> list[T]:
+    """All of them: what is not listed is not there. Raises Temporary where that is not sure."""
+    for _ in range(LOOKS):
+        done = run(["ip", *JSON, *options, "-batch", "-"], [command])
+        if not done.stderr:  # it warns of changes while it was reading
+            return parsed(done.stdout, kind)
+    raise Temporary(f"ip {command}: {one_line(done.stderr)}")
+
+
+def parsed(printed: str, kind: type[T]) -> list[T]:
+    """A line for each command."""
     return [item for line in printed.splitlines() if line for item in msgspec.json.decode(line, type=list[kind])]  # type: ignore[valid-type]
 
 
 def change(commands: Sequence[str]) -> None:
     """One after the other; the first that fails is the last, and said in Temporary."""
-    if commands:
-        _, said = run(["ip", "-batch", "-"], commands)
-        if said:
-            words, _, number = said.rpartition(
-                "\nCommand failed -:"
-            )  # it does not say so of commands that it does not understand
-            failed = f" {commands[int(number) - 1]}" if words else ""
-            raise Temporary(f"ip{failed}: {one_line(words or said)}")
+    done = run(["ip", "-batch", "-"], commands)
+    if done.returncode:
+        words, _, number = done.stderr.rpartition("\nCommand failed -:")  # it does not say so of what it does not understand
+        failed = f" {commands[int(number) - 1]}" if words else ""
+        raise Temporary(f"ip{failed}: {one_line(words or done.stderr)}")
 
 
-def run(command: Sequence[str], commands: Sequence[str]) -> tuple[str, str]:
-    """What it printed, and what it complained about if it failed."""
+def run(command: Sequence[str], commands: Sequence[str]) -> subprocess.CompletedProcess[str]:
     assert not any("\n" in line for line in commands), commands
     text = "".join(f"{line}\n" for line in commands)
+    if not text:
+        return subprocess.CompletedProcess(command, 0, "", "")
     try:
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=LONGEST_S, check=False, env=ENVIRONMENT
+        return subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LONGEST_S,
+            check=False,
+            env=ENVIRONMENT,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Temporary(f"{' '.join(command)}: {error}") from error
-    return done.stdout, (done.stderr or f"exit code {done.returncode}") if done.returncode else ""
 
 
 def set_kernel(setting: str, value: str) -> None:

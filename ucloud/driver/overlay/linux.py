@@ -9,6 +9,7 @@ from ucloud.driver.overlay.plugs import Plugs
 from ucloud.driver.overlay.segments import Segments
 
 GROUPS_BYTES = 1 << 20  # for the multicast groups of about 18,000 networks
+ROUTES = 1 << 20
 NEIGHBOURS = {"gc_thresh1": 1024, "gc_thresh2": 8192, "gc_thresh3": 16384}
 
 
@@ -28,6 +29,7 @@ class LinuxOverlay:
             if iproute.kernel_value(setting := f"bridge/bridge-nf-call-{family}tables"):
                 iproute.set_kernel(setting, "0")
         raise_limit("core/optmem_max", GROUPS_BYTES)
+        raise_limit("ipv6/route/max_size", ROUTES)
         for name, value in NEIGHBOURS.items():
             for family in ("ipv4", "ipv6"):
                 raise_limit(f"{family}/neigh/default/{name}", value)

@@ -19,8 +19,10 @@ NAME = re.compile(rf"{names.TAP}([0-9a-f]{{6}})([0-9a-z]{{7}})")
 BRIDGE = re.compile(rf"{names.BRIDGE}[0-9a-f]{{6}}")
 PROTOCOLS = str(names.ROUTE_PUBLIC), str(names.ROUTE_PRIVATE)
 ALIAS = re.compile(r"ucloud (\S+) ([0-9a-f:]{17}) (public|private)((?: [0-9a-f.:]+)*)")
-TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
+TUNSETIFF, TUNSETPERSIST, TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000  # the last: frames of guests keep what offloads need
+
+TAP = {"type": "tap", "persist": True}
 
 Place = tuple[str, str]  # a bridge, and an address on it
 
@@ -112,9 +114,7 @@ def neighbours_of(plug: Plug) -> Iterator[Neighbour]:
 
 
 def is_tap(link: Link | None) -> bool:
-    return (
-        link is not None and link.kind == "tun" and {"type": "tap", "persist": True}.items() <= link.linkinfo.info_data.items()
-    )
+    return link is not None and link.kind == "tun" and TAP.items() <= link.linkinfo.info_data.items()
 
 
 def is_plugged(plug: Plug, links: Mapping[str, Link]) -> bool:
@@ -137,6 +137,7 @@ def make_tap(name: str, links: Mapping[str, Link]) -> None:
         try:
             with open("/dev/net/tun", "rb", buffering=0) as device:
                 fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+                fcntl.ioctl(device, TUNSETOWNER, 0)  # without one it is anybody's who may open the device
                 fcntl.ioctl(device, TUNSETPERSIST, 1)
         except OSError as error:
             raise Temporary(f"cannot make the interface {name}: {os.strerror(error.errno or 0)}") from error
