@@ -135,6 +135,7 @@ def plugs() -> Iterator[Subject]:
                     f"tuntap add {TAP[:-1]}1 mode tap", f'link set {TAP[:-1]}1 alias "ucloud {WEB.vm} {WEB.mac} public"'
                 ),
                 "public route": by_hand(f"route add fd00:10::99 dev {BRIDGE} protocol 201"),
+                "route to many": by_hand(f"route add fd00:10:0:0:77::/80 dev {BRIDGE} protocol 201"),
                 "private route": by_hand(f"route add 10.9.9.9 dev {BRIDGE} protocol 202"),
             },
         )

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ucloud.base.errors import Temporary
 from ucloud.driver.overlay import iproute, names, netlink
@@ -44,16 +44,15 @@ class Plugs:
                 found[plug.key] = plug if stands else None
             else:
                 found[f"{int(name[2:8], 16)}/{name[8:]}"] = None
-        claimed = claimed_places(links)
-        strays = [route for route in routes if is_ours(route) and (route.dev, route.dst) not in claimed]
+        claims = claimed(links.values())
+        strays = [route for route in routes if is_ours(route) and (route.dev, route.dst) not in claims]
         return found | {f"{int(route.dev[3:], 16)}/{route.dst}": None for route in strays}
 
     def add(self, things: Sequence[Plug]) -> None:
         links = iproute.links([name for plug in things for name in (names.bridge(plug.vni), self.interface(plug.key))])
         for plug in things:
             check(plug, links)
-        before = {place for plug in things if (was := owner(links.get(self.interface(plug.key)))) for place in places(was)}
-        cut_off(before - {place for plug in things for place in places(plug)})
+        cut_off(claimed(links.values()) - {place for plug in things for place in places(plug)})
         for plug in things:
             make_tap(self.interface(plug.key), links)
         iproute.change([command for plug in things for command in connect(plug)])
@@ -61,19 +60,22 @@ class Plugs:
             make_reachable(plug)
 
     def remove(self, keys: Sequence[str]) -> None:
-        strays = {(names.bridge(vni), end) for vni, end in map(parts, keys) if ":" in end or "." in end}
-        links = iproute.links([self.interface(key) for key in keys] if not strays else None)
-        taps = [(key, links[self.interface(key)]) for key in keys if self.interface(key) in links]
-        gone = {link.ifname: plug for key, link in taps if not (plug := owner(link)) or plug.key == key}
-        left = claimed_places({name: link for name, link in links.items() if name not in gone})
-        leaving = {place for plug in gone.values() if plug for place in places(plug)}
-        cut_off(leaving | strays - left)
-        iproute.change([f"link delete {name}" for name in gone])
+        taps = {self.interface(key): key for key in keys if not is_stray(key)}
+        if strays := {(names.bridge(vni), address) for vni, address in map(parts, filter(is_stray, keys))}:
+            cut_off(strays - claimed(iproute.links().values()))
+        leaving = [link for name, link in iproute.links(list(taps)).items() if is_free_or(link, taps[name])]
+        cut_off(claimed(leaving))
+        iproute.change([f"link delete {link.ifname}" for link in leaving])
 
 
 def parts(key: str) -> tuple[int, str]:
     vni, _, end = key.partition("/")
     return int(vni), end
+
+
+def is_stray(key: str) -> bool:
+    """It is that of a route."""
+    return re.search("[:.]", key) is not None
 
 
 def owner(tap: Link | None) -> Plug | None:
@@ -95,8 +97,13 @@ def places(plug: Plug) -> Iterator[Place]:
     return ((names.bridge(plug.vni), address) for address in plug.addresses)
 
 
-def claimed_places(links: Mapping[str, Link]) -> set[Place]:
-    return {place for link in links.values() if (plug := owner(link)) for place in places(plug)}
+def claimed(links: Iterable[Link]) -> set[Place]:
+    return {place for link in links if (plug := owner(link)) for place in places(plug)}
+
+
+def is_free_or(tap: Link, key: str) -> bool:
+    plug = owner(tap)
+    return plug is None or plug.key == key
 
 
 def routes_to(plug: Plug) -> Iterator[Route]:
