@@ -12,7 +12,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv6Address
 from typing import Protocol, TypeVar
@@ -150,6 +150,10 @@ class Daemon:
         self.name = name
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         self._socket.bind(("::", port))
+        servers = socket.inet_pton(socket.AF_INET6, "ff02::1:2") + socket.if_nametoindex(names.bridge(RED.vni)).to_bytes(
+            4, "little"
+        )
+        self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, servers)
         self._socket.setblocking(False)
         self._listener = socket.create_server(("::", port), family=socket.AF_INET6)  # who asks, hears of it
 
@@ -166,14 +170,16 @@ class Daemon:
 
 
 class Site:
-    def __init__(self, wires: Underlay, stack: ExitStack) -> None:
+    """ports: which the first host serves its guests at, for others than real servers to hear."""
+
+    def __init__(self, wires: Underlay, stack: ExitStack, ports: Sequence[int]) -> None:
         self.hosts, self.stack = wires.hosts, stack
         self.filters: list[NftPacketFilter] = []
         self._connect_world(wires)
         for number in (1, 2, 3):
             with self.hosts[number - 1]:
                 self._furnish(number)
-        self.places: list[Place] = [*GUESTS, *self._wires(wires), *self._daemons()]
+        self.places: list[Place] = [*GUESTS, *self._wires(wires), *self._daemons(ports)]
 
     def _connect_world(self, wires: Underlay) -> None:
         """The router between the hosts and everybody else; it knows where public VMs are, and would find private ones."""
@@ -187,11 +193,12 @@ class Site:
                 f"address add {WORLD_ON_WIRE}/64 dev up0 nodad",
                 f"address add {WORLD}/128 dev lo",
             )
+            ip(*known_neighbours())
             for guest in GUESTS:
                 ip(f"route add {guest.ip6} via {Underlay.address(guest.host)} dev up0")
 
     def _furnish(self, number: int) -> None:
-        ip(f"link set up0 address {HOST_MAC[:-1]}{number}", f"route add default via {WORLD_ON_WIRE} dev up0")
+        ip(f"link set up0 address {host_mac(number)}", f"route add default via {WORLD_ON_WIRE} dev up0", *known_neighbours())
         iproute.set_kernel("ipv4/conf/all/forwarding", "1")  # as some hosts have it
         overlay = LinuxOverlay("up0", Underlay.address(number))
         overlay.prepare()
@@ -223,12 +230,13 @@ class Site:
         with self.hosts[0]:
             yield self._opened(Wire("host 1 private", names.bridge(DARK.vni)))
 
-    def _daemons(self) -> Iterator[Daemon]:
+    def _daemons(self, ports: Sequence[int]) -> Iterator[Daemon]:
         for number in (1, 2):
             with self.hosts[number - 1]:
                 yield self._opened(Daemon(f"daemon on host {number}", DAEMON_PORT))
         with self.hosts[0]:
-            yield self._opened(Daemon("resolver on host 1", 53))
+            for port in ports:
+                yield self._opened(Daemon(f"port {port} on host 1", port))
 
     def _opened(self, it: T) -> T:
         self.stack.callback(it.close)
@@ -249,10 +257,12 @@ class Site:
         for host in self.hosts:
             with host:
                 subprocess.run(["nft", "delete table bridge ucloud; delete table inet ucloud"], check=True, timeout=60)
-        yield
-        for number in (1, 2, 3):
-            with self.hosts[number - 1]:
-                self._filter(number)
+        try:
+            yield
+        finally:
+            for number in (1, 2, 3):
+                with self.hosts[number - 1]:
+                    self._filter(number)
 
     def heard(self, told_by: Guest = MALLORY) -> dict[str, list[bytes]]:
         """What came to each place since it was asked last, up to something that this guest, as it may, tells its network."""
@@ -274,6 +284,16 @@ class Site:
             heard[place.name] += place.heard()
 
 
+def host_mac(number: int) -> str:
+    return f"{HOST_MAC[:-1]}{number}"
+
+
+def known_neighbours() -> list[str]:
+    """Nobody on the underlay has to ask, and to wait, before a packet goes out."""
+    macs = {Underlay.address(number): host_mac(number) for number in (1, 2, 3)} | {WORLD_ON_WIRE: WORLD_MAC}
+    return [f"neighbour replace {address} lladdr {mac} dev up0 nud permanent" for address, mac in macs.items()]
+
+
 def segments_of(host: int) -> list[Segment]:
     return [
         network.segment() for network in NETWORKS if any(guest.network is network for guest in GUESTS if guest.host == host)
@@ -286,9 +306,9 @@ def to_all(guest: Guest, mark: bytes) -> bytes:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
+def site(ports: Sequence[int] = (53, 67, 547)) -> Iterator[Site]:
     processors = os.sched_getaffinity(0)
     with ExitStack() as stack:
         stack.callback(os.sched_setaffinity, 0, processors)
         os.sched_setaffinity(0, {min(processors)})
-        yield Site(stack.enter_context(underlay(hosts=3)), stack)
+        yield Site(stack.enter_context(underlay(hosts=3)), stack, ports)

@@ -110,9 +110,9 @@ def hosts() -> Iterator[Errand]:
     yield errand(
         "router solicitation without address", said(IPv6(src="::", dst=ROUTERS, hlim=255) / ICMPv6ND_RS()), to="host 1"
     )
-    solicit = IPv6(src=MALLORY.link_local, dst="ff02::1:2") / UDP(sport=546, dport=547) / DHCP6_Solicit(trid=1)
-    yield errand("DHCPv6 client", said(solicit, to="33:33:00:01:00:02"), to="host 1")
-    yield errand("DNS", said(IPv6(src=MALLORY.ip6, dst=RED.gateway) / udp(53), to=GATEWAY_MAC), to="resolver on host 1")
+    solicit = IPv6(src=MALLORY.link_local, dst="ff02::1:2") / UDP(sport=546, dport=547) / DHCP6_Solicit(trid=1) / Raw(MARK)
+    yield errand("DHCPv6 client", said(solicit, to="33:33:00:01:00:02"), to="host 1, port 547 on host 1")
+    yield errand("DNS", said(IPv6(src=MALLORY.ip6, dst=RED.gateway) / udp(53), to=GATEWAY_MAC), to="port 53 on host 1")
     for address in (RED.gateway, GATEWAY):
         packet = IPv6(src=MALLORY.link_local if address == GATEWAY else MALLORY.ip6, dst=address) / ICMPv6EchoRequest(data=MARK)
         yield errand(f"echo to {address}", said(packet, to=GATEWAY_MAC), to="mallory")
@@ -159,9 +159,9 @@ def ipv4() -> Iterator[Errand]:
         "ARP: is my address free?": {"op": 1, "psrc": "0.0.0.0", "pdst": DAVE.ip4},
     }.items():
         yield errand(name, said(ARP(hwsrc=DAVE.mac, **fields), DAVE, BROADCAST), to="trudy, erin, router", by=DAVE)
-    discover = BOOTP(op=1) / DHCP(options=[("message-type", "discover"), "end"])
+    discover = BOOTP(op=1) / DHCP(options=[("message-type", "discover"), "end"]) / Raw(MARK)
     client = IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / discover
-    yield errand("DHCPv4 client", said(client, DAVE, BROADCAST), to="host 1 private", by=DAVE)
+    yield errand("DHCPv4 client", said(client, DAVE, BROADCAST), to="host 1 private, port 67 on host 1", by=DAVE)
     yield errand(
         "IPv4 echo to the gateway",
         said(IP(src=DAVE.ip4, dst=DARK.gateway4) / ICMP() / Raw(MARK), DAVE, GATEWAY_MAC),

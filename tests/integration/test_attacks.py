@@ -5,9 +5,20 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
+from scapy.layers.inet6 import (
+    ICMPv6MLReport2,
+    ICMPv6ND_NS,
+    ICMPv6ND_RS,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+    IPv6ExtHdrHopByHop,
+    RouterAlert,
+)
+from scapy.layers.l2 import ARP, Ether
 
-from tests.integration.attack_site import MALLORY, Site, site
-from tests.integration.attacks import SIGNS, Attack, attacks
+from tests.integration.attack_site import ALICE, BOB, CAROL, DAVE, ERIN, MALLORY, TRUDY, Guest, Site, site
+from tests.integration.attacks import ALL, BROADCAST, MARK, SIGNS, Attack, attacks, said, udp
 from tests.integration.errands import Errand, errands
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -38,6 +49,36 @@ def test_each_attack_would_come_somewhere_but_for_the_filters(place: Site) -> No
         assert [attack.name for attack in ATTACKS if not came_to(place, attack)] == []
 
 
+def test_of_a_flood_the_others_hear_little_and_the_rest_of_the_network_goes_on(place: Site) -> None:
+    for by, frame in floods():
+        heard = 0
+        for _ in range(30):
+            for _ in range(100):
+                place.send(by, frame)
+            heard += sum(map(is_sign, place.heard(by)[ALICE.name if by is MALLORY else DAVE.name]))
+        assert 0 < heard < 1500
+    assert {errand.name: where for errand in errands() if errand.by is DAVE and (where := missed(place, errand))} == {}
+
+
+def test_a_guest_that_changes_its_addresses_is_not_heard_before_its_filter_changes(place: Site) -> None:
+    moved = replace(ALICE.filter(), mac="02:00:00:00:00:77", addresses=("fd00:10::77",))
+    then, now = (
+        bytes(Ether(src=of.mac, dst=BOB.mac) / IPv6(src=of.addresses[0], dst=BOB.ip6) / udp()) for of in (ALICE.filter(), moved)
+    )
+    filters = place.filters[0].filters
+    for known, heard in ((ALICE.filter(), [then]), (moved, [now]), (ALICE.filter(), [then])):
+        with place.hosts[0]:
+            filters.add([known])
+        for frame in (then, now):
+            place.send(ALICE, frame)
+        assert [frame for frame in place.heard()[BOB.name] if is_sign(frame)] == heard
+    with place.hosts[0]:
+        filters.remove([ALICE.filter().key])
+        place.send(ALICE, then)
+        assert not any(map(is_sign, place.heard()[CAROL.name] + place.heard()[BOB.name]))
+        filters.add([ALICE.filter()])
+
+
 def came_to(place: Site, attack: Attack) -> list[str]:
     """The places where it is heard, or what it causes; of none that must not."""
     place.introduce()
@@ -60,3 +101,13 @@ def missed(place: Site, errand: Errand) -> list[str]:
         place.send(errand.by, frame)
     heard = place.heard(errand.by or MALLORY)
     return [name for name in sorted(errand.to) if sum(map(is_sign, heard[name])) < len(errand.frames)]
+
+
+def floods() -> Iterator[tuple[Guest, bytes]]:
+    """What a guest may say, too often."""
+    local = IPv6(src=MALLORY.link_local, dst=ALL, hlim=255)
+    source = ICMPv6NDOptSrcLLAddr(lladdr=MALLORY.mac)
+    listener = IPv6ExtHdrHopByHop(options=[RouterAlert()]) / ICMPv6MLReport2()
+    for packet in (local / ICMPv6ND_NS(tgt=BOB.ip6) / source, local / ICMPv6ND_RS() / source, local / listener):
+        yield MALLORY, bytes(said(packet)) + MARK
+    yield TRUDY, bytes(said(ARP(hwsrc=TRUDY.mac, psrc=TRUDY.ip4, pdst=ERIN.ip4), TRUDY, BROADCAST)) + MARK
