@@ -29,7 +29,7 @@ from ucloud.store.view import View
 routes = Blueprint("network", __name__)
 
 DEFAULT = "default"  # the network of VMs that name none; made when the first of them is
-SHOWN = 1000  # VMs of a network
+SHOWN, NAMED = 1000, 10  # VMs of a network: in its members, and where it cannot be deleted
 
 
 class NetworkCreate(Struct, frozen=True):
@@ -221,7 +221,9 @@ def delete_network(reference: str) -> NetworkGone:
     def make() -> Wish:
         network = found(Network, "network", id)
         heed_if_match(network)
-        if names := [_named_user(id, vm) for vm in users(id, 10)[0]]:
+        ids, more = users(id, NAMED)
+        if ids:
+            names = [_named_user(id, vm) for vm in ids] + ["others"] * more
             raise Conflict(f"the network {network.record.name} is used by {', '.join(names)}", {"used_by": names})
         return Wish(
             deletes=[network.key, *claims(network.record)], requires=[unchanged(network), empty(keys.used_by("network", id))]

@@ -39,6 +39,8 @@ def _next(error: Error, context: click.Context) -> list[str]:
     noun = context.parent.info_name if context.parent else ""
     if isinstance(error, Conflict) and error.details.get("name") == "taken" and noun in NOUNS:
         return [f"Choose another name, or look at what has it: ucloud {noun} list"]
+    if isinstance(error, Conflict) and noun == "network" and "used_by" in error.details:
+        return [f"Delete those VMs, or detach them: ucloud vm detach VM {context.params['network']}"]
     return []
 
 

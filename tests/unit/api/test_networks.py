@@ -210,6 +210,17 @@ def test_one_that_is_used_is_not_deleted(ready: Cloud) -> None:
     ready.refused(404, "DELETE", f"/v1/networks/{network}")
 
 
+def test_of_many_users_some_are_named(ready: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ucloud.api.network.NAMED", 1)
+    create(ready)
+    ready.add_vm("web", networks=["backend"])
+    assert ready.refused(409, "DELETE", "/v1/networks/backend")["details"] == {"used_by": ["web"]}
+    ready.add_vm("web-2", networks=["backend"])
+    named, others = ready.refused(409, "DELETE", "/v1/networks/backend")["details"]["used_by"]
+    assert named in ("web", "web-2")
+    assert others == "others"
+
+
 def test_a_vm_that_comes_while_it_is_deleted_keeps_it(ready: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     create(ready)
     commit, made = ready.store.commit, []
