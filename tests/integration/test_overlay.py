@@ -173,3 +173,27 @@ def test_an_uplink_that_is_missing_or_too_narrow_is_named(wire: Underlay) -> Non
             LinuxOverlay("up7", Underlay.address(1)).segments.add([segment(1)])
         with pytest.raises(Temporary, match=r"up0 has an MTU of 1500 bytes; .* needs 1501"):
             LinuxOverlay("up0", Underlay.address(1)).segments.add([msgspec.structs.replace(segment(1), mtu=MTU + 1)])
+
+
+def test_a_network_comes_back_with_the_uplink(wire: Underlay) -> None:
+    """The kernel takes VXLANs away with the interface that they lead over."""
+    wanted = segment(1)
+    with wire.hosts[0]:
+        segments = LinuxOverlay("up0", Underlay.address(1)).segments
+        segments.add([wanted])
+        ip("link delete up0")
+        with pytest.raises(Temporary, match="no interface up0"):
+            segments.add([wanted])
+        ip("link add up0 type veth peer name other", "link set up0 up")
+        ip(f"address add {Underlay.address(1)}/64 dev up0 nodad")
+        assert segments.actual() == {wanted.key: None}
+        segments.add([wanted])
+        assert segments.actual() == {wanted.key: wanted}
+
+
+def test_no_plug_without_its_network(wire: Underlay) -> None:
+    with wire.hosts[0]:
+        plugs = LinuxOverlay("up0", Underlay.address(1)).plugs
+        with pytest.raises(Temporary, match="there is no such bridge"):
+            plugs.add([plug(1, 1)])
+        assert plugs.actual() == {}
