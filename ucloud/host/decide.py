@@ -4,7 +4,7 @@ Called by the host's loop (`ucloud.host.loop`), which never has two steps of one
 again: nothing here depends on how far an earlier one came, only on what is there now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -125,7 +125,7 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
         if said := say(world, manifest, status, "off", now_s, crashes=crashes):
             return said
         return Act(verb="kill", vm=told.vm, reason="it powered itself off") if guest else None
-    if guest and (guest.macs != {port.mac for port in told.ports} or guest.macs & world.replugged):
+    if guest and not has_its_ports(guest, told, world.replugged):
         return Act(verb="wire", vm=told.vm, reason="its ports are not as told", manifest=told)
     if guest:
         return say(world, manifest, status, "running", now_s, crashes=crashes)
@@ -134,6 +134,10 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
         return say(world, manifest, status, "starting", now_s, crashes=crashes + 1, error=error)
     said = say(world, manifest, status, "starting", now_s, crashes=crashes, error=status.record.error)
     return said or Act(verb="start", vm=told.vm, reason=f"boot {told.boots}", manifest=told)
+
+
+def has_its_ports(guest: Guest, told: Manifest, replugged: Set[str]) -> bool:
+    return guest.macs == {port.mac for port in told.ports} and not guest.macs & replugged
 
 
 def end(

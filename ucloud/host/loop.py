@@ -6,7 +6,7 @@ may be killed at any moment: everything is found again by looking.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import partial
 from queue import SimpleQueue
 
@@ -18,7 +18,7 @@ from ucloud.base.text import one_line
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.pool.contract import Pool
 from ucloud.host import wanted
-from ucloud.host.decide import Act, Step, Verb, World, decide
+from ucloud.host.decide import Act, Step, Verb, World, decide, has_its_ports
 from ucloud.host.executor import Executor
 from ucloud.host.network import HostNetwork
 from ucloud.host.news import news_of
@@ -26,6 +26,7 @@ from ucloud.host.retry import Retry
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import Decision, absent, unchanged
 from ucloud.model.event import News
+from ucloud.model.guest import Guest
 from ucloud.model.host import Endpoint, Host, Inventory
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, PoolRef, Status, Vm
@@ -105,7 +106,7 @@ class HostLoop:
         everything = now_s - self._looked_s >= PERIOD_S
         world = self._look(None if everything else self._due)
         if everything:
-            self._network.keep(with_network(world))
+            self._network.keep(with_network(world), self._unreadable())
         steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **(self._own(world) if everything else {})}
         self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
         self._due = {vm for vm in steps if vm in busy or not self._seen(vm) or self._is_refused(vm)}
@@ -143,12 +144,12 @@ class HostLoop:
 
     def _look(self, vms: set[str] | None) -> World:
         """What there is of these VMs, or of all."""
-        unreadable = {key.rsplit("/", 1)[-1] for key in self._view.bad}  # what is not known is left alone
+        unreadable = self._unreadable()
         manifests = {fact.record.vm: fact for fact in self._told(vms) if fact.record.vm not in unreadable}
         statuses = {fact.record.vm: fact for fact in self._said(vms) if fact.record.vm not in unreadable}
         guests = {vm: guest for vm, guest in self._hypervisor.actual(vms).items() if vm not in unreadable}
         now_s = self._clock.monotonic_s()
-        self._tidy(vms, {*manifests, *statuses, *guests}, {vm: fact.record for vm, fact in manifests.items()}, set(guests))
+        self._tidy(vms, {*manifests, *statuses, *guests}, {vm: fact.record for vm, fact in manifests.items()}, guests)
         asked = {vm: retry for (vm, verb), retry in self._retries.items() if verb == "power-down"}
         return World(
             host=self.host,
@@ -165,6 +166,10 @@ class HostLoop:
             power_down_s=self._power_down_s,
         )
 
+    def _unreadable(self) -> set[str]:
+        """VMs of which not all is known: they are left alone."""
+        return {key.rsplit("/", 1)[-1] for key in self._view.bad}
+
     def _told(self, vms: set[str] | None) -> Iterable[Fact[Manifest]]:
         if vms is None:
             return self._view.all(Manifest).values()
@@ -177,14 +182,14 @@ class HostLoop:
         facts = (self._view.get(Status, Status.at(self.host, "vm", vm)) for vm in vms)
         return (fact for fact in facts if fact)
 
-    def _tidy(self, vms: set[str] | None, known: set[str], told: Mapping[str, Manifest], running: set[str]) -> None:
+    def _tidy(self, vms: set[str] | None, known: set[str], told: Mapping[str, Manifest], running: Mapping[str, Guest]) -> None:
         """Forget what was remembered of VMs that are gone, of guests that have ended, and of troubles long over. vms: those
         that were looked at; None: all."""
         now_s = self._clock.monotonic_s()
         self._written = {vm: (key, at) for vm, (key, at) in self._written.items() if self._view.seen(key) < at}
         self._refused = {vm: retry for vm, retry in self._refused.items() if now_s <= retry.due_s + PERIOD_S}
         for vm, (verb, _) in list(self._errors.items()):
-            if is_in(vm, vms) and not is_wanted(verb, vm, known, told, running):
+            if is_in(vm, vms) and not is_wanted(verb, vm, known, told, running, self._network.replugged):
                 del self._errors[vm]
         for vm in [vm for vm in self._erased if is_in(vm, vms) and vm not in known]:
             del self._erased[vm]
@@ -357,10 +362,15 @@ def is_in(vm: str, vms: set[str] | None) -> bool:
     return vms is None or vm in vms
 
 
-def is_wanted(verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest], running: set[str]) -> bool:
+def is_wanted(
+    verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest], running: Mapping[str, Guest], replugged: Set[str]
+) -> bool:
     """Whether this act still has something to bring about. A failed one may have (its answer was lost), or be called off."""
     if verb in ("start", "wire"):
-        return vm in told and told[vm].want == "running" and (vm in running) == (verb == "wire")
+        is_on = vm in told and told[vm].want == "running"
+        guest = running.get(vm)
+        lacks = guest is None if verb == "start" else guest is not None and not has_its_ports(guest, told[vm], replugged)
+        return is_on and lacks
     return vm in (known if verb == "erase" else running)
 
 

@@ -56,6 +56,7 @@ class HostNetwork:
         self._lock = lock or threading.Lock()  # of what follows; held for as long as the system takes
         self._wiring = Wiring(sets)
         self._manifests: dict[str, Manifest] = {}  # VMs whose part is wanted
+        self._unknown: frozenset[str] = frozenset()  # VMs
         self._is_ready = False  # `care` has succeeded
         self._is_told = False  # before, nothing is removed: who is here is not known
         self._mended_s = float("-inf")
@@ -95,10 +96,12 @@ class HostNetwork:
         with self._lock:
             self._replugged -= set(macs)
 
-    def keep(self, manifests: Mapping[str, Manifest]) -> None:
+    def keep(self, manifests: Mapping[str, Manifest], unknown: Collection[str] = ()) -> None:
         """These are the VMs whose part is wanted; called at each look at all of them. What is missing or too much is brought
-        about by `step`."""
+        about by `step`. unknown: VMs of which something cannot be read; they keep what they have."""
         with self._lock:
+            manifests = {**{vm: self._manifests[vm] for vm in unknown if vm in self._manifests}, **manifests}
+            self._unknown = frozenset(unknown)
             changed = {vm for vm in {*manifests, *self._manifests} if manifests.get(vm) != self._manifests.get(vm)}
             for vm in changed:
                 self._wiring.note(vm, self._things(manifests[vm]) if vm in manifests else ())
@@ -122,7 +125,7 @@ class HostNetwork:
     def _mend(self) -> float:
         try:
             cared = self._take_care()
-            mended, failed, lost = self._wiring.mend()
+            mended, failed, lost = self._wiring.mend(self._unknown)
             mended += cared
             self._replugged |= {thing.mac for thing in lost if isinstance(thing, Plug)}
         except Temporary as error:

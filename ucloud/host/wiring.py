@@ -79,8 +79,9 @@ class Wiring:
             self._users.pop(id, None)
         return wanted.keys()
 
-    def mend(self) -> Mended:
-        """Look at everything, and make it as it should be. Raises Temporary where it cannot even be looked at."""
+    def mend(self, spared: Collection[str] = ()) -> Mended:
+        """Look at everything, and make it as it should be. spared: VMs of which nobody knows what they need now: of networks
+        that one of them is on, nothing is removed. Raises Temporary where it cannot even be looked at."""
         before, mended, failed, lost = self._there, [], [], []
         broken: list[str] = []  # keys
         order = [kind for kind, _ in self._sets]
@@ -97,9 +98,10 @@ class Wiring:
                 broken.append(id.key)
             else:
                 mended += [self._name(id)] if was_there else []
-        strange = self._found() - self._users.keys()
+        strange = [(id, id.key.split("/")) for id in self._found() - self._users.keys()]
+        left = {vni for _, (vni, *rest) in strange if spared and rest and rest[0] in spared}
         try:
-            self._remove(strange)
+            self._remove([id for id, (vni, *_) in strange if vni not in left])
         except Temporary as error:
             failed.append(error.message)
         return Mended(mended, failed, lost)

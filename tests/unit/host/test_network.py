@@ -193,3 +193,26 @@ def test_a_host_that_cannot_be_made_ready_starts_nothing_that_has_ports() -> Non
 
 def refuse() -> list[str]:
     raise Temporary("nft refuses the rules")
+
+
+def test_a_vm_whose_manifest_cannot_be_read_keeps_what_it_has() -> None:
+    """Found by the simulator: its guest ran on without a network. Also where the daemon did not know it before."""
+    machine = running(ON_WEB)
+    before = keys(machine)
+    machine.store.commit({f"manifest/host-1/{VM}": b"?"})
+    for start in (lambda: None, machine.daemon):
+        start()
+        machine.clock.pass_s(PERIOD_S)
+        machine.settle()
+        assert keys(machine) == before
+
+
+def test_an_answer_that_was_lost_is_no_error_any_more_once_the_port_is_there() -> None:
+    """Found by the simulator: the status said for ever that the guest could not be wired."""
+    machine = running(ON_WEB)
+    machine.hypervisor.fail_next("attach", after=True)
+    machine.put(told(ON_WEB, ON_DB))
+    machine.settle()
+    assert machine.hypervisor.actual()[VM].macs == MACS
+    assert machine.status
+    assert machine.status.error == ""

@@ -107,6 +107,17 @@ def test_what_changed_by_hand_is_mended_and_said() -> None:
     assert wiring.mend()[:2] == ([], [])
 
 
+def test_of_networks_of_vms_that_nobody_knows_nothing_is_removed() -> None:
+    """Found by the simulator: a VM whose manifest a hand had spoiled lost its network."""
+    world = World()
+    world.wiring().want("a", [segment(1), segment(2), name("a")])
+    wiring = world.wiring()
+    wiring.mend(spared=["a"])
+    assert world.there() == [segment(1), name("a")]
+    wiring.mend()
+    assert world.there() == []
+
+
 def test_one_that_cannot_be_mended_does_not_keep_others_from_it() -> None:
     world = World()
     wiring = world.wiring()
