@@ -23,7 +23,7 @@ from tests.leftovers import cloud_name, ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.client import Client
 from ucloud.daemon import lab, supervisor
-from ucloud.daemon.cloud import Cloud, Daemon, daemon_name, find_cloud
+from ucloud.daemon.cloud import ROUTER, Cloud, Daemon, daemon_name, find_cloud
 from ucloud.store.etcd import EtcdStore
 
 C = TypeVar("C", bound="LabCloud")
@@ -109,7 +109,7 @@ def faults(plan: Cloud) -> Iterator[Fault]:
         yield Fault("freeze", daemon_name("host", host), begin, partial(lab.act, lab.thaw, target), own)
     for daemon in plan.daemons():
         yield Fault("kill -9", daemon.name, partial(crash, plan, daemon))
-        if daemon.kind != "host":
+        if daemon.kind not in ("host", ROUTER):
             yield from faults_of(plan, daemon)
 
 
