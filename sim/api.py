@@ -18,9 +18,11 @@ from sim.world import Killed
 from ucloud.api.app import create_app
 from ucloud.api.services import Services
 from ucloud.api.watching import SharedView
+from ucloud.base.config import Network
 from ucloud.driver.pool.contract import Pool
 
 ENVIRON = {"SERVER_NAME": "api", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "SERVER_PROTOCOL": "HTTP/1.1"}
+NETWORK = Network(public=("fd00:0:1::/48",))
 NO_HOSTS = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(503)))
 
 
@@ -39,7 +41,7 @@ class ApiNode(Node):
         pool = cast(Pool, ImagePool(process, self.images))
         self._app = application(self.name)
         self._app.extensions["ucloud"] = Services(
-            store=store, view=view, pools=lambda _: pool, clock=self.clock, hosts=NO_HOSTS
+            store=store, view=view, pools=lambda _: pool, clock=self.clock, hosts=NO_HOSTS, network=NETWORK
         )
         self._thread = process.run(view)
         store.thread = self._thread

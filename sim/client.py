@@ -12,6 +12,7 @@ from typing import Any
 
 from sim.api import Answer, ApiNode
 from sim.invariants import Invariants
+from sim.networkers import Networkers
 from sim.promises import DEFERRED
 from sim.world import Violation, World
 
@@ -61,12 +62,15 @@ class Client:
         self.pending: dict[int, Request] = {}
         self._world, self._apis, self._invariants = world, apis, invariants
         self._hosts = hosts
+        self.networkers = Networkers(self, world, invariants)
         self._sent = self._creating = 0
         self._keep = world.chance.random() < 0.5  # people have fewer VMs, keep them and change them, in this history
         self._max_vms = max_vms // 2 if self._keep else max_vms
 
     def act(self) -> None:
         chance = self._world.chance
+        if self.networkers.act():
+            return
         kind = chance.random()
         if kind < PURGES and not self._keep:
             for id in [id for id in self.vms if chance.random() < 0.7]:
@@ -177,7 +181,7 @@ class Client:
             "host": chance.choice(("", "", "", "", "rack=r2", *self._hosts)),
         }
         wanted = {field: value for field, value in body.items() if value}
-        self.send("POST", "/v1/vms", wanted, "vm", self._created)
+        self.send("POST", "/v1/vms", wanted | self.networkers.of_new_vm(), "vm", self._created)
 
     def _name(self) -> str:
         return f"web-{self._world.chance.randrange(15)}"
@@ -191,7 +195,7 @@ class Client:
             if self._world.happens(REGRETS):
                 self._world.after(self._world.chance.choice(REGRETS_S), partial(self._delete, "vm", id))
             if self._world.happens(SECOND_THOUGHTS):
-                self._world.after(self._world.chance.choice(SECOND_S), partial(self._act, id, "resize", self._size(id)))
+                self._world.after(self._world.chance.choice(SECOND_S), partial(self.act_on, id, "resize", self._size(id)))
 
     def _delete(self, noun: str, id: str) -> None:
         def forget(answer: Answer) -> None:
@@ -206,11 +210,11 @@ class Client:
         chance = self._world.chance
         verb = chance.choice(VERBS)
         if verb == "resize":
-            self._act(id, verb, self._size(id))
+            self.act_on(id, verb, self._size(id))
         else:
-            self._act(id, verb, {"force": True} if verb == "stop" and chance.random() < 0.3 else None)
+            self.act_on(id, verb, {"force": True} if verb == "stop" and chance.random() < 0.3 else None)
 
-    def _act(self, id: str, verb: str, body: Any = None, then: Callable[[Answer], None] = lambda _: None) -> None:
+    def act_on(self, id: str, verb: str, body: Any = None, then: Callable[[Answer], None] = lambda _: None) -> None:
         def remember(answer: Answer) -> None:
             if answer.status < 300:
                 self.actions[id] = answer.body["action"]["id"]
@@ -230,7 +234,7 @@ class Client:
                 self._world.after(self._world.chance.choice(REFITS_S), partial(self._refit, id, left))
 
         body = {"stop": {"force": self._world.chance.random() < 0.9}, "resize": self._size(id)}.get(verb)
-        self._act(id, verb, body, go_on)
+        self.act_on(id, verb, body, go_on)
 
     def _size(self, id: str) -> dict[str, int]:
         """Rarely one that cannot be."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sim.wired import wrong_networks
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Endpoint
@@ -35,6 +36,7 @@ def wrong_records(cloud: "Cloud") -> Iterator[str]:
         else:
             yield from not_as_wanted(cloud, vm, item.mod_revision)
     yield from wrong_images(cloud)
+    yield from wrong_networks(cloud)
     for host in cloud.hosts:
         endpoint = record(cloud, Endpoint, Endpoint.at(host.name, "endpoint"))
         if endpoint is None or endpoint.token != host.token:
@@ -50,7 +52,7 @@ def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
     for host in cloud.hosts:
         if id in host.machine.hypervisor.traces():
             yield f"{id} is deleted, but there is a trace of it on {host.name}"
-        if host.loop and id in repr([value for value in vars(host.loop).values() if isinstance(value, dict)]):
+        if any(id in repr([value for value in memory.values() if isinstance(value, dict)]) for memory in host.memories()):
             yield f"{id} is deleted, but the daemon of {host.name} remembers it"
 
 
@@ -96,6 +98,9 @@ def wrong_images(cloud: "Cloud") -> Iterator[str]:
 def wrong_answers(cloud: "Cloud") -> Iterator[str]:
     """What people see is what is there."""
     for api in cloud.apis:
+        networks = api.answer("GET", "/v1/networks?limit=100")
+        if not networks or {network["id"] for network in networks.body["networks"]} != set(cloud.invariants.addresses.networks):
+            yield f"{api.name} does not list all networks"
         listed = api.answer("GET", "/v1/vms?limit=100")
         if listed is None or listed.status != 200:
             yield f"{api.name} lists nothing"

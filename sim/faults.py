@@ -21,7 +21,7 @@ STANDS_S = (0.5, 3.0, 8.0, 20.0, 90.0)
 AILS_S = (1.0, 4.0, 10.0)
 BEHIND_S = 10.0
 SPOILED = (b"\xff\xfe", b"{}", b"null", b'{"id":7}', b'{"vm":"../etc","host":"h1"}', b"")
-SPOILS = ("vm/", "placement/", "manifest/", "status/")
+SPOILS = ("vm/", "placement/", "manifest/", "status/", "network/", "port/")
 SPOILED_S = (2.0, 10.0, 40.0)
 
 
@@ -52,6 +52,7 @@ class Faults:
             "slowness": (0.4, self._slow_down),
             "clocks": (0.7, self._jump),
             "hands": (0.8, self._spoil),
+            "cables": (1.0, self._damage),
         }
         self.weights = {kind: weight * world.chance.choice(WEIGHTS) for kind, (weight, _) in kinds.items()}
         for kind in calm:
@@ -163,6 +164,9 @@ class Faults:
         self._later(self._world.chance.choice(AILS_S), partial(setattr, self._etcd, "is_slow", False))
 
     # Hands.
+
+    def _damage(self) -> None:
+        self._world.chance.choice(self._hosts).machine.links.damage()
 
     def _spoil(self) -> None:
         """Somebody writes what makes no sense, and mends it later."""

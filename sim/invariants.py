@@ -18,12 +18,18 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
     12 a VM is resized only while it has no host, or is stopped there; a manifest that grows rests on what else its host was
        told; no guest has more than its manifest says; one that starts has a size that its VM was wanted to have when people
        were told that a resize is done, or later (sim.sizes)
+    13 a VM's port has claimed its addresses, and they are nobody else's until no guest of it has an interface with them; the
+       address book has it whenever its host is told of it; a network is deleted only when no VM is on it and no host is told
+       of one (sim.addresses)
+    14 a guest gets an interface only where it is plugged in and filtered; network and filter are there before the plug and go
+       after it; a host's part of a VM is gone before its status is (sim.links)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from sim.addresses import Addresses
 from sim.promises import Promises
 from sim.records import CPU_OVERCOMMIT as CPU_OVERCOMMIT
 from sim.records import Records
@@ -39,16 +45,23 @@ from ucloud.model.vm import Manifest, Placement, Status
 from ucloud.store.memory import MemoryStore
 
 PUTS = {
-    "scheduler": ("placement/", "manifest/", "event/scheduler/", "lock/scheduler"),
+    "scheduler": ("placement/", "manifest/", "port/", "event/scheduler/", "lock/scheduler"),
     "image": ("imagestate/", "event/image/", "lock/image"),
     "idempotency": ("event/idempotency/", "lock/idempotency"),
-    "api": ("vm/", "unique/", "use/image/", "host/", "image/", "idempotency/"),
+    "api": ("vm/", "unique/", "use/image/", "use/network/", "host/", "image/", "network/", "idempotency/"),
 }
 DELETES = {
-    "scheduler": ("placement/", "manifest/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
+    "scheduler": (
+        *("placement/", "manifest/", "port/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
+        *("use/network/", "unique/address/"),
+    ),
     "image": ("image/", "imagestate/", "unique/image/", "use/image/", "event/image/"),
     "idempotency": ("idempotency/", "event/idempotency/"),
-    "api": ("unique/vm/",),  # of a VM that gets another name
+    "api": (
+        "unique/vm/",  # of a VM that gets another name
+        *("use/network/", "unique/address/"),  # of a port that no host was told of
+        *("network/", "unique/network/", "unique/vni/", "unique/subnet/", "unique/ipv4/"),
+    ),
 }
 NOT_LED = ("lock/", "event/")
 MAY_START_AGAIN = ("crash", "power loss")
@@ -59,6 +72,8 @@ class Invariants:
 
     def __init__(self, world: World, store: MemoryStore, capacity: Mapping[str, tuple[int, int]]) -> None:
         self.records, self.promises = Records(store, capacity), Promises()
+        self.addresses = Addresses(store, self.records)
+        self.traces: dict[str, Callable[[str], list[str]]] = {}  # host → what it has of the ports of a VM
         self.guests: dict[str, tuple[str, GuestSpec]] = {}  # VM → host and what runs there
         self.ends: dict[tuple[str, int, int], str] = {}  # (VM, epoch, boots) → how its last guest ended
         self._world, self._store, self._capacity = world, store, capacity
@@ -68,7 +83,8 @@ class Invariants:
     def reading(self, who: str, key: str) -> None:
         if who in self._capacity:
             own = (keys.manifests(who), keys.statuses(who), f"alive/{who}", keys.fence(who), f"event/{who}/")
-            self._only(who, "reads", [key], own)
+            books = map(keys.ports, self.addresses.told[who])
+            self._only(who, "reads", [key], (*own, *books))
 
     def committed(
         self, who: str, loop: str, puts: Mapping[str, bytes], deletes: Iterable[str], requires: Iterable[Requirement]
@@ -98,8 +114,16 @@ class Invariants:
             self.records.delete(key)
         for key, value in puts.items():
             self.records.put(key, value)
+        self.addresses.committed(puts, tuple(deletes), tuple(requires))
+        for key in deletes:
+            self._leaves_nothing(key)
         for vm in sorted({key.rsplit("/", 1)[-1] for key in puts if key.startswith("manifest/")} & set(self.guests)):
             self._fits(*self.guests[vm])
+
+    def _leaves_nothing(self, key: str) -> None:
+        match key.split("/"):
+            case ["status", host, "vm", vm] if traces := self.traces[host](vm):
+                raise Violation(f"{host} says that nothing of {vm} is left, and has {traces[0]}")
 
     def _only(self, who: str, does: str, keys: Iterable[str], allowed: tuple[str, ...]) -> None:
         for key in keys:
@@ -157,9 +181,14 @@ class Invariants:
         self._fits(host, spec)
         self.records.sizes.starting(spec.vm, Wanted(spec.cpus, spec.memory_mib, disk_mib))
         self.guests[spec.vm] = (host, spec)
+        self.wired(spec.vm, frozenset(nic.mac for nic in spec.nics))
         used_mib = sum(other.memory_mib for where, other in self.guests.values() if where == host)
         if used_mib > self._capacity[host][1]:
             raise Violation(f"{host} runs guests with {used_mib} MiB; it has {self._capacity[host][1]}")
+
+    def wired(self, vm: str, macs: frozenset[str]) -> None:
+        """Its guest runs and has these interfaces now."""
+        self.addresses.interfaces[vm] = macs
 
     def _fits(self, host: str, spec: GuestSpec) -> None:
         told = self.records.told(host, spec.vm)
@@ -169,6 +198,7 @@ class Invariants:
 
     def ended(self, host: str, vm: str, how: str) -> None:
         where, spec = self.guests.pop(vm, ("", None))
+        self.addresses.interfaces.pop(vm, None)
         if spec and where == host:
             self.ends[vm, spec.epoch, spec.boots] = how
 

@@ -1,11 +1,12 @@
 """The machines of the simulated cloud: each builds its daemon from the production loops, and may lose it at any moment."""
 
 import contextlib
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from sim.clock import NodeClock
-from sim.drivers import ImagePool, Images, Impatient, Machine, SimHypervisor, SimPool
+from sim.drivers import ImagePool, Images, Impatient, Machine, SimHypervisor, SimPool, network_hands
 from sim.etcd import Etcd, Link
 from sim.invariants import CPU_OVERCOMMIT, Invariants
 from sim.process import Process
@@ -18,6 +19,7 @@ from ucloud.daemon.network import host_network
 from ucloud.driver.pool.contract import Pool
 from ucloud.host.heartbeat import Heartbeat
 from ucloud.host.loop import HostLoop
+from ucloud.host.network import HostNetwork
 from ucloud.idempotency.decide import PERIOD_S
 from ucloud.idempotency.decide import decide as sweep
 from ucloud.image.loop import ImageLoop
@@ -154,15 +156,13 @@ class HostNode(Node):
             host=self.name, cpus=self.cpus, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"
         )
         self.token = Secret(f"token-{self.incarnation}")
-        book = View(Connection(process, self.etcd, self.link, self.invariants, "host"), [], self.clock, lambda: wired.wake())
-        network = host_network(self.name, DEFAULTS.network, self.machine.hands(process), book, self.clock, lock=Impatient())
-        wired = process.run(network)
+        self.network = self._network(process)
         self.loop = self.off.host_loop(
             store,
             view,
             hypervisor,
             lambda _: cast(Pool, pool),
-            network,
+            self.network,
             process.workers,
             self.clock,
             inventory,
@@ -178,6 +178,23 @@ class HostNode(Node):
         leased = LeasedKey(pulse, Alive(host=self.name, boot=f"boot-{self.boots}"), HOST_TTL_S, self.clock)
         process.run(Heartbeat(leased, leased.renew_s))
         return process
+
+    def _network(self, process: Process) -> HostNetwork:
+        """It runs beside the host's loop, with a connection of its own."""
+        store = Connection(process, self.etcd, self.link, self.invariants, "network", self.off.host_keeps)
+        book = self.off.view(store, [], self.clock, lambda: thread.wake())
+        journal = self.journal(process, "network", self.name)
+        hands = self.off.hands(network_hands(process, self.machine))
+        network = host_network(self.name, DEFAULTS.network, hands, book, self.clock, journal, Impatient())
+        thread = store.thread = process.run(network)
+        return network
+
+    def memories(self) -> Iterator[Mapping[str, Any]]:
+        """What its daemon remembers."""
+        if self.process:
+            yield vars(self.loop)
+            yield vars(self.network)
+            yield vars(vars(self.network)["_wiring"])
 
     def lose_power(self) -> None:
         self.world.say(self.name, "loses power")

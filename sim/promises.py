@@ -6,12 +6,13 @@ from typing import Any
 from sim.world import Violation
 from ucloud.model.bookkeeping import Idempotency
 
+MADE = ("vm/", "image/", "network/")  # a VM may be made with the first network
 PREFIX = Idempotency.at("default", "")
 DEFERRED = (500, 503)  # neither yes nor no: a record that nobody can read, a store that does not answer
 
 
 class Promises:
-    """`done`: by the Idempotency-Key of a request that was carried out, the VM or image that it made, "" if none."""
+    """`done`: by the Idempotency-Key of a request that was carried out, the VM, image or network that it made, "" if none."""
 
     def __init__(self) -> None:
         self.done: dict[str, str] = {}
@@ -20,7 +21,7 @@ class Promises:
         for key in puts:
             if key.startswith(PREFIX):
                 name = key.removeprefix(PREFIX)
-                made = [other.partition("/")[2] for other in puts if other.startswith(("vm/", "image/"))]
+                made = [other.partition("/")[2] for prefix in MADE for other in puts if other.startswith(prefix)]
                 if name in self.done:
                     raise Violation(f"request {name} is carried out twice")
                 self.done[name] = made[0] if made else ""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from flask import has_request_context, request
 
+from ucloud.daemon.network import Hands
 from ucloud.host.decide import World as Sight
 from ucloud.host.loop import HostLoop
 from ucloud.loop import Decider
@@ -25,6 +26,10 @@ from ucloud.store.view import View
 
 def everything(_: Requirement) -> bool:
     return True
+
+
+def as_they_are(hands: Hands) -> Hands:
+    return hands
 
 
 def as_it_is(_: MemoryStore, item: Item) -> Item:
@@ -44,6 +49,7 @@ class Protections:
     decider: type[Decider] = Decider
     rewrite: Callable[[list[Decision]], list[Decision]] = list
     view: type[View] = View
+    hands: Callable[[Hands], Hands] = as_they_are
 
 
 def about(requirement: Requirement, prefix: str) -> bool:

@@ -29,7 +29,7 @@ class Records:
         self.spoiled: dict[str, bytes] = {}
         self.once_spoiled: set[str] = set()
         self._placements: dict[str, Placement] = {}
-        self._manifests: dict[str, dict[str, Manifest]] = {host: {} for host in capacity}
+        self.manifests: dict[str, dict[str, Manifest]] = {host: {} for host in capacity}
         self._statuses: set[str] = set()
         self.names: dict[str, str] = {}  # of VMs; and how often each became free
         self.freed: Counter[str] = Counter()
@@ -64,7 +64,7 @@ class Records:
         if kind == "status":
             self._statuses.discard(key)
         elif kind == "manifest":
-            self._manifests[names[0]].pop(names[1], None)
+            self.manifests[names[0]].pop(names[1], None)
         elif kind == "placement":
             self._placements.pop(names[0], None)
         elif kind == "image":
@@ -77,11 +77,11 @@ class Records:
     def left(self, host: str) -> tuple[float, int]:
         """Cores, as often as they may be promised, and MiB that no manifest takes."""
         cpus, memory_mib = self._capacity[host]
-        told = self._manifests[host].values()
+        told = self.manifests[host].values()
         return cpus * CPU_OVERCOMMIT - sum(m.cpus for m in told), memory_mib - sum(m.memory_mib for m in told)
 
     def told(self, host: str, vm: str) -> Manifest | None:
-        return self._manifests[host].get(vm)
+        return self.manifests[host].get(vm)
 
     def is_new(self, placement: Placement) -> bool:
         """Whether it gives its VM a host."""
@@ -174,7 +174,7 @@ class Records:
             raise Violation(f"{vm.id} is placed on {host}, where {mates[0]} of its group {vm.spread} is already")
 
     def _put_manifest(self, manifest: Manifest) -> None:
-        self._manifests[manifest.host][manifest.vm] = manifest
+        self.manifests[manifest.host][manifest.vm] = manifest
         cpus, memory_mib = self.left(manifest.host)
         if memory_mib < 0 or cpus < 0:
             raise Violation(f"{manifest.host} was told of {-memory_mib} MiB or {-cpus:g} cores more than it has")
@@ -182,6 +182,6 @@ class Records:
     def _put_status(self, key: str) -> None:
         """The first word on a VM is said under its manifest: whoever saw neither may have forgotten it by now."""
         _, host, kind, *vm = key.split("/")
-        if kind == "vm" and key not in self._statuses and vm[0] not in self._manifests[host]:
+        if kind == "vm" and key not in self._statuses and vm[0] not in self.manifests[host]:
             raise Violation(f"{host} begins to speak of {vm[0]}, which no manifest names there")
         self._statuses.add(key)

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Callable, Collection
 
-ID = re.compile(r"\b(vm|image)-[0-9a-hjkmnp-tv-z]{26}\b")
+ID = re.compile(r"\b(vm|image|network)-[0-9a-hjkmnp-tv-z]{26}\b")
 START_S = 1_800_000_000.0  # of virtual time, in seconds since 1970
 MAX_DEPTH = 3  # calls that wait inside each other
 
