@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ucloud.driver.resolver.dnsmasq_process import DIRECTORY, environment_of
+
 PREFIX = "uct"
 SCRATCH = ("/tmp/uct-", "/tmp/ucloud-test-", "/tmp/pytest-of-")
 
@@ -60,7 +62,7 @@ def remove_scratch() -> None:
     if any("pytest" in command for _, command in processes()):
         return
     for pid, command in processes():
-        if any(sign in f"{working_directory(pid)} {command}" for sign in SCRATCH):
+        if any(sign in f"{working_directory(pid)} {network_directory(pid)} {command}" for sign in SCRATCH):
             os.kill(pid, signal.SIGKILL)
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in reversed([mount for mount in mounts if mount.startswith(SCRATCH)]):
@@ -89,6 +91,14 @@ def processes() -> Iterator[tuple[int, str]]:
 def working_directory(pid: int) -> str:
     try:
         return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
+def network_directory(pid: int) -> str:
+    """Of a resolver, which shows nothing of it elsewhere."""
+    try:
+        return environment_of(Path(f"/proc/{pid}")).get(DIRECTORY, "")
     except OSError:
         return ""
 

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 from things import Action, Subject
 
+from tests.bridges import add_bridge
 from tests.namespaces import Namespace, ip
-from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, bridge
+from ucloud.driver.overlay.names import bridge
 from ucloud.driver.resolver import dnsmasq_process
 from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
 from ucloud.driver.things import Things
@@ -27,19 +28,6 @@ WEB = Reservation(vm="vm-1", vni=100, name="web", mac="02:00:00:00:00:01", ipv6=
 DB = Reservation(vm="vm-2", vni=100, name="db", mac="02:00:00:00:00:02", ipv6="fd00:100::ff:fe00:2", ipv4="")
 
 Named: TypeAlias = Reservation | HostName
-
-
-def add_bridge(service: Service) -> None:
-    """As the overlay makes it."""
-    name = bridge(service.vni)
-    ip(
-        f"link add {name} address {GATEWAY_MAC} type bridge mcast_snooping 0 forward_delay 0",
-        f"link set {name} addrgenmode none",
-        f"link set {name} up",
-        f"address add {GATEWAY}/64 dev {name} nodad",
-        f"address add {service.ipv6.replace('::/64', '::1/64')} dev {name} nodad noprefixroute",
-        *([f"address add 10.1.0.1/24 dev {name} noprefixroute"] if service.ipv4 else []),
-    )
 
 
 @contextmanager
@@ -94,8 +82,11 @@ def services() -> Iterator[Subject]:
         def launched_by_somebody() -> None:
             """It may become a dnsmasq some time."""
             environment = {**os.environ, dnsmasq_process.DIRECTORY: str(directory / "78")}
-            command = ["sh", "-c", "read word", "dnsmasq"]
-            children.enter_context(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
+            command = ["sh", "-c", "echo; read word", "dnsmasq"]
+            child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            children.enter_context(child)
+            assert child.stdout
+            child.stdout.readline()  # from now on it is seen
 
         yield Subject(
             make=lambda: driver().services,

@@ -18,6 +18,7 @@ import pytest
 from dns.exception import Timeout
 from msgspec.structs import replace
 
+from tests.bridges import add_bridge
 from tests.integration.dhcp_clients import advertised, dhclient, lease6, wait_for
 from tests.namespaces import Namespace, ip
 from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, bridge
@@ -64,15 +65,7 @@ class Host:
         self.resolver = DnsmasqResolver(directory, resolvers)
         with self.space:
             for service in (LAN, NET):
-                name = bridge(service.vni)
-                ip(
-                    f"link add {name} address {GATEWAY_MAC} type bridge mcast_snooping 0 forward_delay 0",
-                    f"link set {name} addrgenmode none",
-                    f"link set {name} up",
-                    f"address add {GATEWAY}/64 dev {name} nodad",
-                    f"address add {service.ipv6.replace('/', '1/')} dev {name} nodad noprefixroute",
-                    *([f"address add {service.ipv4.replace('.0/', '.1/')} dev {name} noprefixroute"] if service.ipv4 else []),
-                )
+                add_bridge(service)
 
     def plug(self, guest: Reservation, place: Namespace) -> None:
         """The guest's eth0, which may be plugged into another host now, into this one."""
