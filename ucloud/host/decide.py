@@ -16,15 +16,15 @@ from ucloud.model.guest import Guest
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Phase, Status
 
-Verb = Literal["start", "wire", "power-down", "kill", "erase"]
+Verb = Literal["start", "wire", "unwire", "power-down", "kill", "erase"]
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Something to do to the world, safe to repeat.
 
     start: make ports, disks and the guest. wire: make ports and the running guest's interfaces as the manifest says.
-    power-down: ask the guest. kill: end it at once. erase: remove disks (if the manifest says so), ports, logs and all other
-    traces of a VM whose guest is gone.
+    unwire: remove the ports of a VM whose guest is gone. power-down: ask the guest. kill: end it at once. erase: remove disks
+    (if the manifest says so), ports, logs and all other traces of a VM whose guest is gone.
     """
 
     verb: Verb
@@ -41,7 +41,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     errors: what the last step failed with. held: acts that are not due (again) yet. asked_s: for how long the guest has
     been asked to power down. erased: VMs of which, under their present manifest, everything was removed. replugged: MACs of
-    interfaces that their guests must be given anew.
+    interfaces that their guests must be given anew. wired: VMs that have ports here, or parts of them.
     """
 
     host: str
@@ -53,6 +53,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     asked_s: Mapping[str, float] = {}
     erased: frozenset[str] = frozenset()
     replugged: frozenset[str] = frozenset()
+    wired: frozenset[str] = frozenset()
     power_down_s: float = 90.0
 
 
@@ -108,6 +109,9 @@ def remove(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, 
 
 
 def stop(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None, now_s: float) -> Step | None:
+    """Whoever is said to be stopped has no ports here: its addresses may be somebody else's soon."""
+    if guest is None and manifest.record.vm in world.wired:
+        return Act(verb="unwire", vm=manifest.record.vm, reason="it is stopped")
     if guest is None:
         return say(world, manifest, status, "stopped", now_s)
     return end(world, manifest, status, guest, "told to stop", now_s)
@@ -122,6 +126,8 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
         return say(world, manifest, status, "starting", now_s)
     phase, crashes = status.record.phase, status.record.crashes
     if phase == "off" or (guest and guest.state == "powered-off"):
+        if guest is None and told.vm in world.wired:
+            return Act(verb="unwire", vm=told.vm, reason="it powered itself off")
         if said := say(world, manifest, status, "off", now_s, crashes=crashes):
             return said
         return Act(verb="kill", vm=told.vm, reason="it powered itself off") if guest else None

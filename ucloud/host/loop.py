@@ -163,6 +163,7 @@ class HostLoop:
                 vm for vm, manifest in self._erased.items() if vm in manifests and manifests[vm].record == manifest
             ),
             replugged=self._network.replugged,
+            wired=self._network.vms,
             power_down_s=self._power_down_s,
         )
 
@@ -291,6 +292,8 @@ class HostLoop:
             self._start(act.manifest)
         elif act.verb == "wire" and act.manifest:
             self._wire(act.manifest)
+        elif act.verb == "unwire":
+            self._network.remove(act.vm)
         elif act.verb == "erase" and act.manifest:
             self._erase(act.manifest)
 
@@ -349,11 +352,12 @@ class HostLoop:
 
 def with_network(world: World) -> dict[str, Manifest]:
     """The VMs whose ports are to be there: those whose guest is here, and those that shall run, of which this host has said
-    so. Of others nothing was made yet, or nothing shall be left."""
+    so; until `unwire` or `erase` takes them away. Of others nothing was made yet."""
 
     def is_wired(vm: str, manifest: Manifest) -> bool:
         status = world.statuses.get(vm)
-        return vm in world.guests or (manifest.want == "running" and status is not None and status.record.phase != "off")
+        shall_run = manifest.want == "running" and status is not None and status.record.phase != "off"
+        return vm in world.guests or vm in world.wired or shall_run
 
     return {vm: fact.record for vm, fact in world.manifests.items() if is_wired(vm, fact.record)}
 
@@ -371,7 +375,7 @@ def is_wanted(
         guest = running.get(vm)
         lacks = guest is None if verb == "start" else guest is not None and not has_its_ports(guest, told[vm], replugged)
         return is_on and lacks
-    return vm in (known if verb == "erase" else running)
+    return vm in (known if verb in ("unwire", "erase") else running)
 
 
 def described(inventory: Inventory) -> str:

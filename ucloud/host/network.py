@@ -20,7 +20,7 @@ from ucloud.model.host import Host
 from ucloud.model.network import Port
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest
-from ucloud.model.wiring import Plug, Thing
+from ucloud.model.wiring import Plug, Segment, Service, Taken, Thing
 from ucloud.store.journal import Journal
 from ucloud.store.view import View
 
@@ -75,8 +75,8 @@ class HostNetwork:
     def remove(self, vm: str) -> None:
         """Nothing is there for this VM alone. Raises Temporary."""
         with self._lock:
-            self._manifests.pop(vm, None)
             self._wiring.clear(vm)
+            self._manifests.pop(vm, None)
         self._book.wake()
 
     def nics(self, manifest: Manifest) -> tuple[GuestNic, ...]:
@@ -85,6 +85,11 @@ class HostNetwork:
         return tuple(
             GuestNic(mac=port.mac, tap=self._interface(plugs[port.mac].key), mtu=port.network.mtu) for port in manifest.ports
         )
+
+    @property
+    def vms(self) -> frozenset[str]:
+        """Whose part is wanted, or not all removed."""
+        return frozenset(vm for vm, manifest in list(self._manifests.items()) if manifest.ports)
 
     @property
     def replugged(self) -> frozenset[str]:
@@ -124,20 +129,43 @@ class HostNetwork:
 
     def _mend(self) -> float:
         try:
-            cared = self._take_care()
-            mended, failed, lost = self._wiring.mend(self._unknown)
-            mended += cared
-            self._replugged |= {thing.mac for thing in lost if isinstance(thing, Plug)}
+            repaired = self._take_care()
+            done = self._wiring.mend(self._unknown)
+            repaired += self._counted(done.mended)
+            failed = [
+                f"{name} of {self._called(thing)}: {why}" if thing else f"{name}: {why}" for name, thing, why in done.failed
+            ]
+            self._replugged |= {thing.mac for thing in done.lost if isinstance(thing, Plug)}
         except Temporary as error:
-            mended, failed = [], [error.message]
-        for what in mended:
-            self._tell("repaired", f"{what} had been changed by hand, or had ended; it is as it should be again")
+            repaired, failed = [], [error.message]
+        for what in repaired:
+            self._tell("repaired", f"{what}: changed by hand, or ended by itself; it is as it should be again")
         for trouble in failed:
             if trouble not in self._said:
                 self._tell("failed", trouble)
         self._said = set(failed)
         self._mended_s = self._clock.monotonic_s() - (PERIOD_S - AGAIN_S if failed else 0)
         return AGAIN_S if failed else PERIOD_S
+
+    def _counted(self, things: Iterable[tuple[str, Thing]]) -> list[str]:
+        """In words, one for each set: somebody may have taken away the filters of a thousand VMs at once."""
+        of_each: dict[str, list[str]] = {}
+        for name, thing in things:
+            of_each.setdefault(name, []).append(self._called(thing))
+        return [
+            f"{name} of {first}" + (f" and {len(others)} more" if others else "") for name, (first, *others) in of_each.items()
+        ]
+
+    def _called(self, thing: Thing) -> str:
+        """As people know it: web on default."""
+        ports = (port.network for told in self._manifests.values() for port in told.ports)
+        network = next((network.name for network in ports if network.vni == thing.vni), f"network {thing.vni}")
+        if isinstance(thing, Taken):
+            return f"{thing.address} on {network}"
+        if isinstance(thing, Segment | Service):
+            return network
+        told = self._manifests.get(thing.vm)
+        return f"{told.name if told else thing.vm} on {network}"
 
     def _take_care(self) -> list[str]:
         mended = self._care()

@@ -27,11 +27,11 @@ class Set(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """mended: what somebody else had changed and is as it should be again, failed: what cannot be made so, both in words. lost:
-    what had been there and was gone altogether."""
+    """mended: what somebody else had changed and is as it should be again; failed: what cannot be made so, and why; both with
+    the name of their set. lost: what had been there and was gone altogether."""
 
-    mended: list[str]
-    failed: list[str]
+    mended: list[tuple[str, Thing]]
+    failed: list[tuple[str, Thing | None, str]]
     lost: list[Thing]
 
 
@@ -82,7 +82,7 @@ class Wiring:
     def mend(self, spared: Collection[str] = ()) -> Mended:
         """Look at everything, and make it as it should be. spared: VMs of which nobody knows what they need now: of networks
         that one of them is on, nothing is removed. Raises Temporary where it cannot even be looked at."""
-        before, mended, failed, lost = self._there, [], [], []
+        before, done = self._there, Mended([], [], [])
         broken: list[str] = []  # keys
         order = [kind for kind, _ in self._sets]
         self._look()
@@ -90,21 +90,23 @@ class Wiring:
             if self._is_there(id) or any(rests_on(id.key, key) for key in broken):
                 continue
             was_there = before is not None and self._was_there(before, id)
-            lost += [self._wanted(id)] if was_there and self._is_gone(id) else []
+            wanted = self._wanted(id)
+            if was_there and self._is_gone(id):
+                done.lost.append(wanted)
             try:
                 self._add([id])
             except Temporary as error:
-                failed.append(f"{self._name(id)}: {error.message}")
+                done.failed.append((self._name(id), wanted, error.message))
                 broken.append(id.key)
             else:
-                mended += [self._name(id)] if was_there else []
+                done.mended.extend([(self._name(id), wanted)] if was_there else [])
         strange = [(id, id.key.split("/")) for id in self._found() - self._users.keys()]
         left = {vni for _, (vni, *rest) in strange if spared and rest and rest[0] in spared}
         try:
             self._remove([id for id, (vni, *_) in strange if vni not in left])
         except Temporary as error:
-            failed.append(error.message)
-        return Mended(mended, failed, lost)
+            done.failed.append(("what is left over", None, error.message))
+        return done
 
     def _look(self) -> None:
         self._there = None  # if it fails, we know nothing
@@ -156,9 +158,8 @@ class Wiring:
         return frozenset(Id(kind, key) for (kind, _), there in self._of_each_set() for key in there)
 
     def _name(self, id: Id) -> str:
-        """In words, by the set that brings it about first."""
-        name = next(driver.name for kind, driver in self._sets if kind is id.kind)
-        return f"{name} {id.key}"
+        """Of the set that brings it about first."""
+        return next(driver.name for kind, driver in self._sets if kind is id.kind)
 
 
 def rests_on(key: str, other: str) -> bool:

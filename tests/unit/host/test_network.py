@@ -116,10 +116,13 @@ def test_a_guest_that_does_not_let_go_is_cut_off_all_the_same() -> None:
 def test_a_stopped_vm_has_nothing_and_gets_it_back() -> None:
     machine = running(ON_WEB)
     machine.put(told(ON_WEB, want="stopped", hard=True))
+    machine.hands.plugs.fail_next("remove")
     machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.error) == ("running", "unwire: remove of a port failed")
     machine.clock.pass_s(PERIOD_S)
     machine.settle()
-    machine.network.step()
+    assert machine.status.phase == "stopped"
     assert keys(machine) == {}
     machine.put(told(ON_WEB, boots=2))
     machine.settle()

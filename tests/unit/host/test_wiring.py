@@ -102,7 +102,7 @@ def test_what_changed_by_hand_is_mended_and_said() -> None:
     world.segments.world.pop("1")
     world.names.damage("1/a")
     world.segments.world["3"] = world.zones.world["3"] = segment(3)
-    assert wiring.mend()[:2] == (["zone 1", "name 1/a"], [])
+    assert wiring.mend()[:2] == ([("zone", segment(1)), ("name", name("a"))], [])
     assert world.there() == [segment(2), segment(1), name("a")]
     assert wiring.mend()[:2] == ([], [])
 
@@ -125,7 +125,7 @@ def test_one_that_cannot_be_mended_does_not_keep_others_from_it() -> None:
     world.segments.world.clear()
     world.segments.fail_next("add")
     mended, failed, _ = wiring.mend()
-    assert (mended, failed) == (["zone 2"], ["zone 1: add of a network failed"])
+    assert (mended, failed) == ([("zone", segment(2))], [("zone", segment(1), "add of a network failed")])
     assert wiring.mend()[1] == []
     assert [thing.key for thing in world.segments.world.values() if thing] == ["2", "1"]
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_mended_keeps_what_rests_on_it_waiting() -> None:
     wiring = world.wiring()
     wiring.note("a", [name("a"), segment(1), segment(2)])
     world.segments.fail_next("add")
-    assert wiring.mend().failed == ["zone 1: add of a network failed"]
+    assert wiring.mend().failed == [("zone", segment(1), "add of a network failed")]
     assert world.names.world == {}
     wiring.mend()
     assert world.there() == [segment(2), segment(1), name("a")]
