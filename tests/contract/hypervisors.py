@@ -63,6 +63,9 @@ class HypervisorWorld(Protocol):
     def loosen(self, driver: Hypervisor, vm: str) -> None:
         """From now on that one lets go of what it is asked for."""
 
+    def cut(self, driver: Hypervisor, vm: str, nic: GuestNic) -> None:
+        """Somebody removes its tap, and makes it anew."""
+
     def program(self, host: str = "h1") -> str:
         """Python for a process of its own that makes `driver`, equal to what driver() makes."""
 
@@ -111,6 +114,9 @@ class FakeWorld:
 
     def loosen(self, driver: FakeHypervisor, vm: str) -> None:
         driver.deaf.clear()
+
+    def cut(self, driver: FakeHypervisor, vm: str, nic: GuestNic) -> None:
+        driver.cut(vm, nic.mac)
 
     def program(self, host: str = "h1") -> str:
         return (
@@ -231,10 +237,16 @@ class QemuWorld:
         if self._outside is None:
             self._outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0
-        nic = GuestNic(mac=mac(number), tap=f"ut{number}", mtu=1430)
+        self.add_tap(nic := GuestNic(mac=mac(number), tap=f"ut{number}", mtu=1430))
+        return nic
+
+    def add_tap(self, nic: GuestNic) -> None:
         subprocess.run(["ip", "tuntap", "add", nic.tap, "mode", "tap", "vnet_hdr"], check=True)
         subprocess.run(["ip", "link", "set", nic.tap, "up"], check=True)
-        return nic
+
+    def cut(self, driver: Hypervisor, vm: str, nic: GuestNic) -> None:
+        subprocess.run(["ip", "link", "delete", nic.tap], check=True)
+        self.add_tap(nic)
 
     def keeper(self, driver: Hypervisor, vm: str, *nics: GuestNic) -> GuestSpec:
         driver.start(spec := msgspec.structs.replace(self.spec(vm, program="keeper"), nics=nics))

@@ -234,10 +234,25 @@ def test_a_guest_that_keeps_an_interface_is_asked_again(world: HypervisorWorld, 
     for _ in range(2):
         with pytest.raises(Temporary):
             driver.detach(VM, nic.mac)
-        assert macs(driver) == {nic.mac}
+        assert macs(driver) == driver.actual()[VM].cut == {nic.mac}
     world.loosen(driver, VM)
     wait_for(lambda: has_let_go(driver, nic.mac), "the guest to let go")
     assert macs(driver) == frozenset()
+
+
+def test_an_interface_that_is_cut_is_replaced(world: HypervisorWorld, driver: Hypervisor) -> None:
+    nic = world.nic(1)
+    world.keeper(driver, VM, nic)
+    assert driver.actual()[VM].cut == frozenset()
+    world.cut(driver, VM, nic)
+    for _ in range(2):
+        assert macs(driver) == driver.actual()[VM].cut == {nic.mac}
+        with pytest.raises(Temporary):
+            driver.attach(VM, nic)
+    world.loosen(driver, VM)
+    driver.attach(VM, nic)
+    assert macs(driver) == {nic.mac}
+    assert driver.actual()[VM].cut == frozenset()
 
 
 def has_let_go(driver: Hypervisor, mac: str) -> bool:

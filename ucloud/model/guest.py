@@ -39,10 +39,12 @@ class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
     """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go. macs: of the network
-    interfaces that it has."""
+    interfaces that it has. cut: of those, the ones whose cable is pulled: the guest was asked to let go of them and has not, or
+    somebody took their tap away."""
 
     vm: str
     epoch: int
     boots: int
     state: GuestState
     macs: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()

@@ -6,7 +6,17 @@ import msgspec
 import pytest
 
 from ucloud.driver.hypervisor.contract import GuestDisk, GuestNic, GuestSpec
-from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, identity, nic, nic_id, reason, uid
+from ucloud.driver.hypervisor.qemu_command import (
+    Files,
+    Identity,
+    PluggedNic,
+    command_line,
+    identity,
+    nic_id,
+    plugged,
+    reason,
+    uid,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "qemu-command.txt"
 VM = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z"
@@ -53,9 +63,10 @@ def test_a_guest_without_interfaces_gets_none_of_qemus_own() -> None:
 
 
 def test_an_interface_is_known_by_its_id() -> None:
-    assert nic(nic_id(8, "02:00:00:00:01:0b")) == ("02:00:00:00:01:0b", 8)
-    for other in ("", "port1", "nic1", "nic1-02000000010", "nic1-02000000010b0", "nic1-zz000000010b", "type"):
-        assert nic(other) is None
+    id = nic_id(8, SPEC.nics[0])
+    assert plugged(id) == PluggedNic(id, 8, SPEC.nics[0].mac, SPEC.nics[0].tap)
+    for other in ("", "port1", "nic1", "nic1-02000000010b", "nic1-02000000010b-", "nic1-zz000000010b-ut1", "type"):
+        assert plugged(other) is None
 
 
 def test_a_guest_is_known_by_its_command_line_whatever_wraps_it() -> None:

@@ -56,12 +56,12 @@ class Hypervisor(Protocol):
         nothing runs."""
 
     def attach(self, vm: str, nic: GuestNic) -> None:
-        """Give a running guest one more network interface. Harmless when it has one with this MAC. Raises Conflict when there
-        is no guest, or when it has as many as it can have."""
+        """Give a running guest one more network interface. Harmless when it has one with this MAC; one that is cut is replaced.
+        Raises Conflict when there is no guest, or when it has as many as it can have."""
 
     def detach(self, vm: str, mac: str) -> None:
         """Take a network interface away from a guest, and return when it has let go. Temporary when it does not (no operating
-        system, still booting): ask again. Harmless when it has none with this MAC, or when there is no guest."""
+        system, still booting): it is cut, ask again. Harmless when it has none with this MAC, or when there is no guest."""
 
     def power_down(self, vm: str) -> None:
         """Ask the guest to shut down (ACPI power button). Harmless when repeated or when there is no guest."""

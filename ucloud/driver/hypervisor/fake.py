@@ -104,17 +104,17 @@ class FakeHypervisor:
             guest = self._guest(vm)
             if guest is None:
                 raise Conflict(f"{vm} has no guest")
+            if nic.mac in guest.cut:
+                guest = self._unplug(guest, nic.mac)
             if len(guest.macs | {nic.mac}) > MOST_NICS:
                 raise Conflict(f"{vm} has {MOST_NICS} network interfaces already")
-            self._rewire(guest, guest.macs | {nic.mac})
+            self._rewire(guest, guest.macs | {nic.mac}, guest.cut)
 
     def detach(self, vm: str, mac: str) -> None:
         with self._call("detach"):
             guest = self._guest(vm)
             if guest and mac in guest.macs:
-                if vm in self.deaf:
-                    raise Temporary(f"the guest does not let go of {mac}")
-                self._rewire(guest, guest.macs - {mac})
+                self._unplug(guest, mac)
 
     def power_down(self, vm: str) -> None:
         with self._call("power_down"):
@@ -173,6 +173,12 @@ class FakeHypervisor:
             self._power_off(vm)
         self._wake()
 
+    def cut(self, vm: str, mac: str) -> None:
+        """Somebody takes a tap away."""
+        with self._lock:
+            if guest := self._guest(vm):
+                self._rewire(guest, guest.macs, guest.cut | {mac})
+
     def write(self, vm: str, data: bytes) -> None:
         """The guest writes to its serial line."""
         with self._lock:
@@ -191,9 +197,16 @@ class FakeHypervisor:
         if self._guest(vm):
             self.machine[vm] = msgspec.structs.replace(self._trace(vm), guest=None)
 
-    def _rewire(self, guest: Guest, macs: frozenset[str]) -> None:
-        guest = msgspec.structs.replace(guest, macs=macs)
+    def _unplug(self, guest: Guest, mac: str) -> Guest:
+        if guest.vm in self.deaf:
+            self._rewire(guest, guest.macs, guest.cut | {mac})
+            raise Temporary(f"the guest does not let go of {mac}")
+        return self._rewire(guest, guest.macs - {mac}, guest.cut - {mac})
+
+    def _rewire(self, guest: Guest, macs: frozenset[str], cut: frozenset[str]) -> Guest:
+        guest = msgspec.structs.replace(guest, macs=macs, cut=cut)
         self.machine[guest.vm] = msgspec.structs.replace(self._trace(guest.vm), guest=guest)
+        return guest
 
     def _power_off(self, vm: str) -> bool:
         guest = self._guest(vm)
@@ -216,7 +229,7 @@ class FakeConsole:
     def type(self, data: bytes) -> None:
         vm = self._guest.vm
         guest = self._hypervisor.actual().get(vm)
-        if guest is None or msgspec.structs.replace(guest, macs=self._guest.macs) != self._guest:
+        if guest is None or msgspec.structs.replace(guest, macs=self._guest.macs, cut=self._guest.cut) != self._guest:
             raise NotFound("the guest is gone")
         if vm in self._hypervisor.deaf:
             raise Temporary("the guest takes nothing that is typed")

@@ -28,7 +28,7 @@ from ucloud.driver.hypervisor.qemu_console import QemuConsole
 from ucloud.driver.hypervisor.qemu_guest import QemuGuest
 from ucloud.driver.hypervisor.qemu_process import GuestProcess, find, launch
 from ucloud.driver.hypervisor.serial_log import SerialLog
-from ucloud.driver.hypervisor.tap import open_tap
+from ucloud.driver.hypervisor.tap import held_taps, open_tap
 from ucloud.driver.hypervisor.watcher import Watcher
 
 LOOK_S = 5.0  # how old the list of processes may be; exits are seen at once anyway
@@ -62,10 +62,18 @@ class QemuHypervisor:
             self._look()
         with self._lock:
             guests = [self._guests[vm] for vm in (self._guests if vms is None else vms) if vm in self._guests]
-        seen = [(guest.process, *guest.state()) for guest in guests]
+        seen = [(guest.process, *guest.seen()) for guest in guests]
+        held = held_taps(nic.tap for _, _, nics in seen for nic in nics.values())
         return {
-            process.who.vm: Guest(vm=process.who.vm, epoch=process.who.epoch, boots=process.who.boots, state=state, macs=macs)
-            for process, state, macs in seen
+            process.who.vm: Guest(
+                vm=process.who.vm,
+                epoch=process.who.epoch,
+                boots=process.who.boots,
+                state=state,
+                macs=frozenset(nics),
+                cut=frozenset(nic.mac for nic in nics.values() if nic.tap not in held),
+            )
+            for process, state, nics in seen
             if process.alive()
         }
 

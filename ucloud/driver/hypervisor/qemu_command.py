@@ -19,7 +19,7 @@ UUID_NAMESPACE = uuid.UUID("5b1d4c1e-7a52-4f0c-9d3a-6a1f0e0c8b77")
 FIRST_UID = 0x70000000
 UIDS = 0x0F000000
 PORTS = range(1, MOST_NICS + 1)
-NIC = re.compile(r"nic(\d)-([0-9a-f]{12})")
+NIC = re.compile(r"nic(\d)-([0-9a-f]{12})-([a-z0-9]{1,15})")
 
 # Devices that no guest of ours uses: each costs memory, time in the firmware, and code that a guest could attack.
 MACHINE = "q35,usb=off,sata=off,smbus=off,vmport=off"
@@ -106,7 +106,7 @@ def nic_device(port: int, nic: GuestNic) -> dict[str, str | int]:
     romfile: no boot from the network, which would cost memory and time."""
     return {
         "driver": "virtio-net-pci",
-        "id": nic_id(port, nic.mac),
+        "id": nic_id(port, nic),
         "bus": f"port{port}",
         "netdev": netdev_id(nic.mac),
         "mac": nic.mac,
@@ -115,19 +115,26 @@ def nic_device(port: int, nic: GuestNic) -> dict[str, str | int]:
     }
 
 
-def nic_id(port: int, mac: str) -> str:
-    """Says all that a daemon must know of it (`nic`)."""
-    return f"nic{port}-{mac.replace(':', '')}"
+def nic_id(port: int, nic: GuestNic) -> str:
+    """Says all that a daemon must know of it (`plugged`)."""
+    return f"nic{port}-{nic.mac.replace(':', '')}-{nic.tap}"
 
 
 def netdev_id(mac: str) -> str:
     return f"tap-{mac.replace(':', '')}"
 
 
-def nic(id: str) -> tuple[str, int] | None:
-    """The MAC and the port of a device; None when it is no network interface of ours."""
+class PluggedNic(msgspec.Struct, frozen=True):
+    id: str
+    port: int
+    mac: str
+    tap: str
+
+
+def plugged(id: str) -> PluggedNic | None:
+    """The network interface that a device is; None when it is none of ours."""
     found = NIC.fullmatch(id)
-    return (":".join(re.findall("..", found[2])), int(found[1])) if found else None
+    return PluggedNic(id, int(found[1]), ":".join(re.findall("..", found[2])), found[3]) if found else None
 
 
 class Identity(msgspec.Struct, frozen=True):

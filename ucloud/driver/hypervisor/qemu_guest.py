@@ -16,7 +16,7 @@ import msgspec
 from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor import qmp
 from ucloud.driver.hypervisor.contract import GuestState
-from ucloud.driver.hypervisor.qemu_command import nic
+from ucloud.driver.hypervisor.qemu_command import PluggedNic, plugged
 from ucloud.driver.hypervisor.qemu_process import GuestProcess
 from ucloud.driver.hypervisor.watcher import Watcher
 
@@ -51,7 +51,7 @@ class QemuGuest:
         self._asking = threading.Lock()
         self._qmp: qmp.Qmp | None = None
         self._state: GuestState = "paused"
-        self._nics: Mapping[str, int] = {}
+        self._nics: Mapping[str, PluggedNic] = {}
         self._ask_at_s = 0.0
         self._unplugged = threading.Event()
 
@@ -61,18 +61,18 @@ class QemuGuest:
         if self._state == "paused":
             raise Temporary("qemu does not execute the guest")
 
-    def state(self) -> tuple[GuestState, frozenset[str]]:
-        """And the MACs of its network interfaces."""
+    def seen(self) -> tuple[GuestState, Mapping[str, PluggedNic]]:
+        """Its state and its network interfaces, by MAC, as qemu last told."""
         if time.monotonic() >= self._ask_at_s and self._asking.acquire(blocking=False):
             try:
                 with contextlib.suppress(Temporary):
                     self._ask(STATE_S)
             finally:
                 self._asking.release()
-        return self._state, frozenset(self._nics)
+        return self._state, self._nics
 
-    def nics(self) -> Mapping[str, int]:
-        """Its network interfaces now: MAC → port. Raises Temporary."""
+    def nics(self) -> Mapping[str, PluggedNic]:
+        """Its network interfaces now. Raises Temporary."""
         self._look(qmp.CALL_S)
         return self._nics
 
@@ -113,7 +113,7 @@ class QemuGuest:
                 raise
             raise Temporary(f"qemu answers nonsense: {error}") from error
         self._state = STATES.get(status.status, "paused")
-        self._nics = dict(found for device in devices if (found := nic(device.name)))
+        self._nics = {nic.mac: nic for device in devices if (nic := plugged(device.name))}
 
     def close(self) -> None:
         with self._connecting:

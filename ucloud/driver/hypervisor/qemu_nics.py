@@ -1,6 +1,7 @@
 """Network interfaces of a running guest, plugged in and taken out over QMP. Called by qemu.py.
 
 An interface is a backend (netdev), which holds the tap, and a device in front of it, which the guest lets go of when it likes.
+A device that has lost its backend never gets another: a new one has to come in its place.
 """
 
 import contextlib
@@ -9,9 +10,9 @@ import re
 
 from ucloud.base.errors import Conflict, Temporary
 from ucloud.driver.hypervisor.contract import GuestNic
-from ucloud.driver.hypervisor.qemu_command import PORTS, netdev_id, nic_device, nic_id
+from ucloud.driver.hypervisor.qemu_command import PORTS, PluggedNic, netdev_id, nic_device
 from ucloud.driver.hypervisor.qemu_guest import QemuGuest
-from ucloud.driver.hypervisor.tap import open_tap
+from ucloud.driver.hypervisor.tap import held_taps, open_tap
 
 UNPLUG_S = 5.0
 GPE0_ENABLE, PCI_HOTPLUG = 0x628, 1 << 1  # where a guest says which events of ACPI it wants to be told; the one of hotplug
@@ -19,10 +20,13 @@ GPE0_ENABLE, PCI_HOTPLUG = 0x628, 1 << 1  # where a guest says which events of A
 
 def attach(guest: QemuGuest, nic: GuestNic) -> None:
     """As `Hypervisor.attach`."""
-    nics = guest.nics()
-    if nic.mac in nics:
+    there = guest.nics().get(nic.mac)
+    if there and held_taps([there.tap]):
         return
-    free = [port for port in PORTS if port not in nics.values()]
+    if there:
+        detach(guest, nic.mac)
+    taken = {other.port for other in guest.nics().values()}
+    free = [port for port in PORTS if port not in taken]
     if not free:
         raise Conflict(f"the guest has {len(PORTS)} network interfaces already")
     _remove_backend(guest, nic.mac)  # of an attempt that was broken off; it would hold the tap
@@ -37,16 +41,22 @@ def attach(guest: QemuGuest, nic: GuestNic) -> None:
 
 
 def detach(guest: QemuGuest, mac: str) -> None:
-    """As `Hypervisor.detach`."""
-    nics = guest.nics()
-    if mac in nics:
-        if not _listens(guest):
-            raise Temporary(f"the guest has no operating system yet that could let go of {mac}")
-        with contextlib.suppress(Temporary):  # refused when it was asked before: then it is only waited for
-            guest.call("device_del", {"id": nic_id(nics[mac], mac)})
-        if not guest.wait_for_unplugging(mac, UNPLUG_S):
-            raise Temporary(f"the guest does not let go of {mac}")
-    _remove_backend(guest, mac)
+    """As `Hypervisor.detach`. The backend goes in any case: while its tap is gone, qemu tries to read from it without end."""
+    there = guest.nics().get(mac)
+    try:
+        if there:
+            _unplug(guest, there)
+    finally:
+        _remove_backend(guest, mac)
+
+
+def _unplug(guest: QemuGuest, nic: PluggedNic) -> None:
+    if not _listens(guest):
+        raise Temporary(f"the guest has no operating system yet that could let go of {nic.mac}")
+    with contextlib.suppress(Temporary):  # refused when it was asked before: then it is only waited for
+        guest.call("device_del", {"id": nic.id})
+    if not guest.wait_for_unplugging(nic.mac, UNPLUG_S):
+        raise Temporary(f"the guest does not let go of {nic.mac}")
 
 
 def _add_backend(guest: QemuGuest, nic: GuestNic) -> None:

@@ -1,13 +1,16 @@
-"""Taps of this host, opened for a guest. Called by qemu.py.
+"""Taps of this host, opened for a guest. Called by qemu.py and qemu_nics.py.
 
 A guest's process lives in a network namespace where there is nothing, so it gets its taps as open descriptors. They are the
 network driver's: made, named and removed by it (overlay/), in the network namespace of the daemon.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
+import socket
 import struct
+from collections.abc import Iterable
 
 from ucloud.base.errors import Temporary
 
@@ -15,6 +18,12 @@ TUN = "/dev/net/tun"
 TUNSETIFF, TUNGETIFF = 0x400454CA, 0x800454D2
 IFF_TAP, IFF_PERSIST, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x0800, 0x1000, 0x4000
 IFREQ = struct.Struct("16sH22x")  # name, flags
+IFREQ_DATA = struct.Struct("16sP16x")  # name, address of what follows
+SIOCETHTOOL, ETHTOOL_GLINK = 0x8946, 0x0A
+
+
+class EthtoolValue(ctypes.Structure):
+    _fields_ = (("command", ctypes.c_uint32), ("value", ctypes.c_uint32))
 
 
 def open_tap(name: str) -> int:
@@ -32,3 +41,18 @@ def open_tap(name: str) -> int:
         os.close(tap)
         raise Temporary(f"the tap {name} cannot be opened: {error.strerror}") from error
     return tap
+
+
+def held_taps(names: Iterable[str]) -> frozenset[str]:
+    """Those that somebody has open: a tap has a carrier exactly then."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+        return frozenset(name for name in names if _has_carrier(asking, name))
+
+
+def _has_carrier(asking: socket.socket, name: str) -> bool:
+    link = EthtoolValue(ETHTOOL_GLINK)
+    try:
+        fcntl.ioctl(asking, SIOCETHTOOL, IFREQ_DATA.pack(name.encode(), ctypes.addressof(link)))
+    except OSError:
+        return False
+    return bool(link.value)
