@@ -120,14 +120,15 @@ GUESTS = (MALLORY, ALICE, BOB, CAROL, BLUE_GUEST, TRUDY, DAVE, ERIN, ROUTER, DIM
 
 
 class Wire:
-    """An interface on which all that comes and goes is heard."""
+    """An interface on which all that comes and goes is heard, or only what goes."""
 
-    def __init__(self, name: str, interface: str) -> None:
-        self.name = name
+    def __init__(self, name: str, interface: str, only_sent: bool = False) -> None:
+        self.name, self._only_sent = name, only_sent
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
         self._socket.bind((interface, 0))
         self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
         self._socket.setblocking(False)
+        self.descriptor = self._socket.fileno()
 
     def send(self, frame: bytes) -> None:
         self._socket.send(frame)
@@ -135,7 +136,9 @@ class Wire:
     def heard(self) -> Iterator[bytes]:
         try:
             while True:
-                yield self._socket.recv(70000)
+                frame, (_, _, way, *_) = self._socket.recvfrom(70000)
+                if way == socket.PACKET_OUTGOING or not self._only_sent:
+                    yield frame
         except BlockingIOError:
             return
 
@@ -268,20 +271,19 @@ class Site:
         """What came to each place since it was asked last, up to something that this guest, as it may, tells its network."""
         mark = os.urandom(16)
         told_by.send(to_all(told_by, mark))
-        heard: dict[str, list[bytes]] = {place.name: [] for place in self.places}
+        heard = self.rest()
         waiting = [other for other in GUESTS if other.network is told_by.network and other is not told_by]
         deadline_s = time.monotonic() + DEADLINE_S
-        while waiting:
-            assert time.monotonic() < deadline_s, f"{[guest.name for guest in waiting]} do not hear {told_by.name}"
+        while not all(any(mark in frame for frame in heard[other.name]) for other in waiting):
+            assert time.monotonic() < deadline_s, f"not all of {[guest.name for guest in waiting]} hear {told_by.name}"
             select.select([guest.descriptor for guest in waiting], [], [], 1.0)
-            self._listen(heard)
-            waiting = [other for other in waiting if not any(mark in frame for frame in heard[other.name])]
-        self._listen(heard)
+            for name, frames in self.rest().items():
+                heard[name] += frames
         return {name: [frame for frame in frames if mark not in frame] for name, frames in heard.items()}
 
-    def _listen(self, heard: dict[str, list[bytes]]) -> None:
-        for place in self.places:
-            heard[place.name] += place.heard()
+    def rest(self) -> dict[str, list[bytes]]:
+        """What has come by now."""
+        return {place.name: list(place.heard()) for place in self.places}
 
 
 def host_mac(number: int) -> str:

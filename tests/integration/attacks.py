@@ -48,6 +48,7 @@ from tests.integration.attack_site import (
     HOST_MAC,
     MALLORY,
     RED,
+    ROUTER,
     TRUDY,
     WORLD,
     WORLD_MAC,
@@ -210,6 +211,8 @@ def routers() -> Iterator[Attack]:
     yield attack("redirect as the gateway", said(IPv6(src=GATEWAY, dst=ALICE.ip6, hlim=255) / redirect, to=ALICE.mac))
     yield parts("redirect in fragments", *fragments(ip6(to=ALL) / redirect, 16))
     yield attack("router advertisement of a private network", said(advertisement(TRUDY), TRUDY), by=TRUDY)
+    as_gateway = IPv6(src=GATEWAY, dst=ALL, hlim=255) / advertisement(ROUTER).payload
+    yield attack("router advertisement of one allowed to, as the gateway", said(as_gateway, ROUTER), by=ROUTER)
     for kind, name in {
         138: "renumbering of routers",
         151: "multicast router",
@@ -321,6 +324,7 @@ def ethernet() -> Iterator[Attack]:
         "PPPoE": 0x8863,
         "RARP": 0x8035,
         "802.1ah": 0x88E7,
+        "LLDP": 0x88CC,
         "homegrown": 0x88B5,
     }.items():
         yield attack(f"frame of {name}", Ether(src=MALLORY.mac, dst=BROADCAST, type=kind) / Raw(bytes(46)))
