@@ -143,7 +143,7 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
 
 
 def has_its_ports(guest: Guest, told: Manifest, replugged: Set[str]) -> bool:
-    return guest.macs == {port.mac for port in told.ports} and not guest.macs & replugged
+    return guest.macs == {port.mac for port in told.ports} and not guest.macs & (replugged | guest.cut)
 
 
 def end(

@@ -314,7 +314,7 @@ class HostLoop:
         guest, nics = self._hypervisor.actual([manifest.vm]).get(manifest.vm), self._network.nics(manifest)
         if guest is None:
             return
-        dead = guest.macs & self._network.replugged
+        dead = guest.macs & (self._network.replugged | guest.cut)
         new = [nic for nic in nics if nic.mac not in guest.macs]
         again = [nic for nic in nics if nic.mac in dead]
         for nic in new:

@@ -113,6 +113,22 @@ def test_a_guest_that_does_not_let_go_is_cut_off_all_the_same() -> None:
     assert (machine.status.revisions, machine.status.error) == ({"vm": 8}, "")
 
 
+def test_a_guest_that_kept_a_dead_interface_gets_a_live_one_when_its_port_comes_back() -> None:
+    machine = running(ON_WEB)
+    machine.hypervisor.deaf.add(VM)
+    machine.put(told(revisions={"vm": 8}))
+    machine.settle()
+    assert machine.hypervisor.actual()[VM].cut == {ON_WEB.mac}
+    machine.hypervisor.deaf.clear()
+    machine.put(told(ON_WEB, revisions={"vm": 9}))
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    assert machine.status
+    assert machine.status.revisions == {"vm": 9}
+    guest = machine.hypervisor.actual()[VM]
+    assert (guest.macs, guest.cut) == ({ON_WEB.mac}, frozenset())
+
+
 def test_a_stopped_vm_has_nothing_and_gets_it_back() -> None:
     machine = running(ON_WEB)
     machine.put(told(ON_WEB, want="stopped", hard=True))
