@@ -95,9 +95,10 @@ def services() -> Iterator[Subject]:
             other=OTHER,
             refuse=refuse,
             damages={
-                "no process": kill("main", "dhcp4"),
+                "no process": kill("dns", "dhcp6", "dhcp4"),
                 "no DHCPv4": kill("dhcp4"),
-                "no DNS": kill("main"),
+                "no DHCPv6": kill("dhcp6"),
+                "no DNS": kill("dns"),
                 "another bridge": another_bridge,
                 "another directory of guests": another("guests"),
                 "another directory of names": another("names"),

@@ -283,6 +283,31 @@ def test_what_was_killed_serves_again_when_it_is_added_again(host: Host, place: 
         assert client.bound()["ip6_address"] == WEB.ipv6
 
 
+def test_a_full_log_is_no_reason_to_stop(host: Host, place: Namespace) -> None:
+    log = host.directory / LAN.key / "log"
+    os.truncate(log, dnsmasq_process.LOG_BYTES)
+    host.resolver.names.add([name_of(WEB)])  # it would say so in its log
+    with addressed(place, WEB):
+        wait_for(lambda: ask("web", "AAAA") == ("NOERROR", [WEB.ipv6]))
+    with host.space:
+        assert host.resolver.services.actual()[LAN.key] == LAN
+    assert log.stat().st_size < dnsmasq_process.LOG_BYTES
+
+
+def test_a_connection_that_is_kept_open_is_served_and_ended_with_the_rest(host: Host, place: Namespace) -> None:
+    """dnsmasq starts a process for each."""
+
+    def processes() -> int:
+        return sum(process.directory.name == LAN.key for process in dnsmasq_process.find(host.directory))
+
+    with addressed(place, WEB), socket.create_connection(("fd00:100::1", 53), timeout=PATIENCE_S):
+        wait_for(lambda: processes() == 4)
+        with host.space:
+            assert host.resolver.services.actual()[LAN.key] == LAN
+            host.resolver.services.remove([LAN.key])
+        assert processes() == 0
+
+
 # DNS
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from ucloud.driver.resolver.dnsmasq_command import commands, guest_file, names_file, uid
+from ucloud.driver.resolver.dnsmasq_command import guest_file, names_file, programs, uid
 from ucloud.model.wiring import HostName, Reservation, Service
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dnsmasq-command.txt"
@@ -21,22 +21,29 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
+def commands(service: Service) -> dict[str, tuple[str, ...]]:
+    return {program.name: program.command for program in programs(service, ["fd00:53::1", "fd00:53::2"])}
+
+
 def test_the_command_lines_are_as_reviewed() -> None:
-    found = commands(SERVICE, ["fd00:53::1", "fd00:53::2"])
-    assert "\n\n".join("\n".join(command) for command in found.values()) + "\n" == GOLDEN.read_text()
+    assert "\n\n".join("\n".join(command) for command in commands(SERVICE).values()) + "\n" == GOLDEN.read_text()
 
 
 def test_where_there_is_no_ipv4_nobody_answers_dhcpv4() -> None:
-    assert list(commands(replace(SERVICE, ipv4=""), [])) == ["main"]
+    assert list(commands(replace(SERVICE, ipv4=""))) == ["dns", "dhcp6"]
+
+
+def test_who_hears_from_the_internet_cannot_change_the_hosts_network() -> None:
+    assert [program.name for program in programs(SERVICE, []) if "admin" not in program.capabilities] == ["dns"]
 
 
 def test_guests_make_their_address_themselves_where_they_shall() -> None:
-    assert "--dhcp-range=fd00:100::,static,slaac,64,infinite" in commands(replace(SERVICE, slaac=True), [])["main"]
+    assert "--dhcp-range=fd00:100::,static,slaac,64,infinite" in commands(replace(SERVICE, slaac=True))["dhcp6"]
 
 
 def test_a_default_route_is_given_where_there_is_a_way_out() -> None:
-    found = commands(replace(SERVICE, routed=True), [])
-    assert "--ra-param=ubr000064,mtu:1430,600,9000" in found["main"]
+    found = commands(replace(SERVICE, routed=True))
+    assert "--ra-param=ubr000064,mtu:1430,600,9000" in found["dhcp6"]
     assert "--dhcp-option=option:router,10.1.0.1" in found["dhcp4"]
 
 

@@ -17,7 +17,7 @@ import msgspec
 from ucloud.base.errors import Temporary
 from ucloud.driver.overlay.names import bridge
 from ucloud.driver.resolver import dnsmasq_process
-from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES, commands, guest_file, names_file, uid
+from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES, Program, guest_file, names_file, programs, uid
 from ucloud.driver.resolver.dnsmasq_process import Launch, Process
 from ucloud.model.wiring import HostName, Reservation, Service
 
@@ -75,24 +75,25 @@ class Services:
             (network / LOG).unlink(missing_ok=True)
             os.close(os.open(network / LOG, os.O_CREAT | os.O_EXCL, 0o600))
             os.chown(network / LOG, user, user)
-        for launch, _, command in self._wanted(service):
-            dnsmasq_process.launch(launch, network, user, command)
+        dnsmasq_process.launch(self._wanted(service), network, user)
 
     def _as_it_is(self, key: str, found: Collection[Process]) -> Service | None:
         """What these processes do together; None unless all that should be there are, as they would be launched now, and no
         others."""
         pids = {process.pid for process in found}
         mains = [process for process in found if process.parent not in pids]
-        seen = {(process.launch, process.user, process.command) for process in mains}
         service = next((process.launch.service for process in mains if process.launch), None)
-        is_right = service and service.key == key and len(mains) == len(seen) and seen == set(self._wanted(service))
-        return service if is_right else None
+        if service is None or service.key != key:
+            return None
+        seen = sorted((str(process.launch), process.user, process.command) for process in mains)
+        wanted = sorted((str(launch), uid(service.vni), program.command) for launch, program in self._wanted(service))
+        return service if seen == wanted else None
 
-    def _wanted(self, service: Service) -> Iterator[tuple[Launch, int, tuple[str, ...]]]:
+    def _wanted(self, service: Service) -> Iterator[tuple[Launch, Program]]:
         network = self._directory / service.key
         bound = (interface_number(bridge(service.vni)), inode(network / GUESTS), inode(network / NAMES))
-        for program, command in commands(service, self._resolvers).items():
-            yield Launch(service, program, *bound), uid(service.vni), command
+        for program in programs(service, self._resolvers):
+            yield Launch(service, program.name, *bound), program
 
 
 class Files(Generic[T]):
@@ -150,7 +151,8 @@ class Files(Generic[T]):
         if networks and self._kind == GUESTS:
             running = by_network(self._directory)
             for process in (process for network in networks for process in running.get(network, ())):
-                dnsmasq_process.reread(process)
+                if process.launch and process.launch.program != "dns":
+                    dnsmasq_process.reread(process)
 
 
 def by_network(directory: Path) -> Mapping[str, list[Process]]:

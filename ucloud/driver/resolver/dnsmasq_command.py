@@ -1,16 +1,18 @@
 """What dnsmasq is told: its command lines, and the files of guests and names that it follows. Pure; called by dnsmasq.py.
 
-Two programs for a network. `main` advertises the router and answers DNS and DHCPv6. `dhcp4` is there where the network has an
-IPv4 range. They are apart because of leases: DHCPv6 has none here (`--dhcp-lease-max=0`), so that an address belongs to a
-MAC, whatever identifier (DUID, IAID) its guest has made up since its last boot; dnsmasq would otherwise refuse it until the
-lease has expired. DHCPv4 needs them. In exchange DHCPv6 gives addresses for ever, which is true: they are the port's. A guest
-that asks to renew all the same is told to ask anew, here or on the host that it moved to, and is given the same address.
+A network has several programs. `dns` hears from the whole internet, and guests can keep the others busy: so it is apart, with
+less rights. `dhcp6` advertises the router and answers DHCPv6; `dhcp4` is there where the network has an IPv4 range. These are
+two because of leases: DHCPv6 has none here (`--dhcp-lease-max=0`), so that an address belongs to a MAC, whatever identifier
+(DUID, IAID) its guest has made up since its last boot; dnsmasq would otherwise refuse it until the lease has expired. DHCPv4
+needs them. In exchange DHCPv6 gives addresses for ever, which is true: they are the port's. A guest that asks to renew all the
+same is told to ask anew, here or on the host that it moved to, and is given the same address.
 
 A VM's name comes from the address book alone (`names`): what guests call themselves is ignored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,23 +29,34 @@ ADVERTISED_S = 600  # a host's own router advertisements; those that are asked f
 ROUTER_S = 9000  # the most that RFC 4861 allows
 LEASE4_S = 86400
 
+BIND, SERVE = "-all,+net_bind_service", "-all,+net_admin,+net_bind_service,+net_raw"  # capabilities; it refuses fewer
 ALWAYS = (
+    "dnsmasq",
     "--conf-file=/dev/null",
     "--user=",
     "--group=",
     "--pid-file=",
     f"--log-facility=/{LOG}",
-    "--quiet-dhcp",
-    "--quiet-dhcp6",
-    "--quiet-ra",
     "--except-interface=lo",
     "--bind-dynamic",  # it looks at the interface that a packet came from, not at its address alone
+)
+DHCP = (
+    "--port=0",
     f"--dhcp-hostsdir=/{GUESTS}",
     "--dhcp-ignore=tag:!known",
     "--dhcp-ignore-names",
     "--dhcp-authoritative",
     "--leasefile-ro",
+    "--quiet-dhcp",
+    "--quiet-dhcp6",
+    "--quiet-ra",
 )
+
+
+class Program(NamedTuple):
+    name: str
+    capabilities: str
+    command: tuple[str, ...]
 
 
 def uid(vni: int) -> int:
@@ -51,13 +64,12 @@ def uid(vni: int) -> int:
     return FIRST_UID + vni
 
 
-def commands(service: Service, resolvers: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """By program."""
-    shared = ("dnsmasq", *ALWAYS, f"--interface={bridge(service.vni)}")
-    found = {"main": (*shared, *_dns(service, resolvers), *_ipv6(service))}
+def programs(service: Service, resolvers: Sequence[str]) -> Iterator[Program]:
+    shared = (*ALWAYS, f"--interface={bridge(service.vni)}")
+    yield Program("dns", BIND, (*shared, *_dns(service, resolvers)))
+    yield Program("dhcp6", SERVE, (*shared, *DHCP, *_ipv6(service)))
     if service.ipv4:
-        found["dhcp4"] = (*shared, *_ipv4(service))
-    return found
+        yield Program("dhcp4", SERVE, (*shared, *DHCP, *_ipv4(service)))
 
 
 def _dns(service: Service, resolvers: Sequence[str]) -> tuple[str, ...]:
@@ -95,7 +107,6 @@ def _ipv4(service: Service) -> tuple[str, ...]:
     """Answers are broadcast: to answer a guest without an address directly dnsmasq would change the host's ARP table."""
     subnet = IPv4Network(service.ipv4)
     return (
-        "--port=0",
         f"--dhcp-range={subnet.network_address},static,{subnet.netmask},{LEASE4_S}",
         "--dhcp-lease-max=65536",
         "--dhcp-ignore-clid",

@@ -2,14 +2,14 @@
 
 It outlives the daemon. It is recognised by what the kernel says of a process: its user, its command, and what it was launched
 with (`Launch`, in its environment), so that what runs can be compared with what should run. It sees no file but programs and
-libraries, its network's guests and names, and its log; it keeps three capabilities, without which it does not start.
+libraries, its network's guests and names, and its log; it keeps the few capabilities without which it does not start.
 """
 
 import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,11 +18,10 @@ import msgspec
 from ucloud.base.errors import Temporary
 from ucloud.base.text import one_line
 from ucloud.driver.process.linux import PROC, command_of, parent_of
-from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES
+from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES, Program
 from ucloud.model.wiring import Service
 
 DIRECTORY, LAUNCH = "UCLOUD_DIRECTORY", "UCLOUD_LAUNCH"  # in its environment
-CAPABILITIES = "-all,+net_admin,+net_bind_service,+net_raw"
 LOG_BYTES = 1 << 20  # it cannot write more, whatever its guests make it complain of; it goes on without
 START_S = 30.0
 KILL_S = 10.0
@@ -46,9 +45,9 @@ pivot_root . tmp
 cd /
 mount -o remount,ro /
 umount -l /tmp
-uid=$2; shift 2
+uid=$2 capabilities=$3; shift 3
 exec prlimit --fsize={LOG_BYTES} --core=0 --nofile=1024 setpriv --reuid="$uid" --regid="$uid" --clear-groups --no-new-privs \
-    --inh-caps={CAPABILITIES} --ambient-caps={CAPABILITIES} --bounding-set={CAPABILITIES} "$@"
+    --inh-caps="$capabilities" --ambient-caps="$capabilities" --bounding-set="$capabilities" "$@"
 """
 
 
@@ -74,12 +73,19 @@ class Process(msgspec.Struct, frozen=True):
     launch: Launch | None
 
 
-def launch(what: Launch, directory: Path, user: int, command: Sequence[str]) -> None:
-    """Returns when it serves. Raises Temporary."""
+def launch(all: Iterable[tuple[Launch, Program]], directory: Path, user: int) -> None:
+    """Returns when they serve. directory: of their network. Raises Temporary."""
+    children = [_begin(what, program, directory, user) for what, program in all]
+    troubles = [_trouble(child) for child in children]
+    if any(troubles):
+        raise Temporary(f"dnsmasq cannot be started: {'; '.join(filter(None, troubles))}")
+
+
+def _begin(what: Launch, program: Program, directory: Path, user: int) -> subprocess.Popen[str]:
     try:
-        done = subprocess.run(
+        return subprocess.Popen(
             ["unshare", "--mount", "--ipc", "--uts", "--propagation", "private"]
-            + ["sh", "-c", ENTER, "sh", str(directory), str(user), *command],
+            + ["sh", "-c", ENTER, "sh", str(directory), str(user), program.capabilities, *program.command],
             env={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                 "LC_ALL": "C",
@@ -87,17 +93,25 @@ def launch(what: Launch, directory: Path, user: int, command: Sequence[str]) -> 
                 LAUNCH: msgspec.json.encode(what).decode(),
             },
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=START_S,
             start_new_session=True,
-            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         raise Temporary(f"dnsmasq cannot be started: {error}") from error
-    if done.returncode:
-        raise Temporary(f"dnsmasq cannot be started: {one_line(done.stderr) or f'exit code {done.returncode}'}")
+
+
+def _trouble(child: subprocess.Popen[str]) -> str:
+    """It ends when its own child serves, or cannot: then it says why."""
+    try:
+        said = child.communicate(timeout=START_S)[1]
+    except subprocess.TimeoutExpired:
+        with child:  # what it has left behind is found and ended before the next attempt
+            child.kill()
+        return f"it does not serve after {START_S:g} s"
+    return (one_line(said) or f"exit code {child.returncode}") if child.returncode else ""
 
 
 def find(directories: Path) -> Iterator[Process]:
