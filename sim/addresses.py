@@ -7,7 +7,7 @@ from sim.records import Records
 from sim.world import Violation
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import NotNewer, Requirement
+from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.model.network import Network, Port
 from ucloud.model.record import decode
 from ucloud.model.vm import Manifest, Vm
@@ -25,12 +25,15 @@ class Addresses:
         self.interfaces: dict[str, frozenset[str]] = {}
         self._store, self._records = store, records
 
-    def committed(self, puts: Mapping[str, bytes], deletes: Collection[str], requires: Iterable[Requirement]) -> None:
+    def committed(self, puts: Mapping[str, bytes], deletes: Collection[str], requires: Collection[Requirement]) -> None:
         """The store is as after this commit, and so are `records`."""
+        compared = {requirement.key for requirement in requires if isinstance(requirement, Unchanged)}
         for key in deletes:
             match key.split("/"):
                 case ["network", id]:
                     self._delete(id, requires)
+                case ["use", "network", network, vm] if Port.at(network, vm) not in compared:
+                    raise Violation(f"{key} is given up without regard to whether a host was told of it")
                 case ["unique", "address", network, address]:
                     self._release(network, address)
                 case ["port", network, vm]:
@@ -71,7 +74,8 @@ class Addresses:
                 raise Violation(f"{manifest.host} is told of {manifest.vm} on {port.network.id}, and the address book is not")
 
     def _delete(self, id: str, requires: Iterable[Requirement]) -> None:
-        del self.networks[id]
+        if self.networks.pop(id, None) is None:
+            raise Violation(f"{id} is deleted again")
         if keys.used_by("network", id) not in {r.prefix for r in requires if isinstance(r, NotNewer) and r.revision == 0}:
             raise Violation(f"{id} is deleted without regard to who uses it")
         wanted = {vm.id for vm in self._records.vms.values() if any(port.network == id for port in vm.ports)}

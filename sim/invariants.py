@@ -22,7 +22,8 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
        address book has it whenever its host is told of it; a network is deleted only when no VM is on it and no host is told
        of one (sim.addresses)
     14 a guest gets an interface only where it is plugged in and filtered; network and filter are there before the plug and go
-       after it; a host's part of a VM is gone before its status is (sim.links)
+       after it, and a guest that has it keeps it as long as its host is told so; a host's part of a VM is gone before its
+       status is (sim.links)
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -189,6 +190,12 @@ class Invariants:
     def wired(self, vm: str, macs: frozenset[str]) -> None:
         """Its guest runs and has these interfaces now."""
         self.addresses.interfaces[vm] = macs
+
+    def needs(self, host: str, vm: str, mac: str) -> bool:
+        """Its guest has this interface, and was never told to lose it."""
+        told = self.records.told(host, vm)
+        is_told = told is not None and told.want == "running" and any(port.mac == mac for port in told.ports)
+        return is_told and mac in self.addresses.interfaces.get(vm, ())
 
     def _fits(self, host: str, spec: GuestSpec) -> None:
         told = self.records.told(host, spec.vm)

@@ -46,6 +46,8 @@ class Links:
         for plug in self._plugs():
             if name in FIRST and FIRST[name].format(plug) == key:
                 raise Violation(f"{self._host} removes the {name} {key} while {plug.vm} is plugged in")
+            if name == "port" and plug.key == key and self._invariants.needs(self._host, plug.vm, plug.mac):
+                raise Violation(f"{self._host} pulls the plug {key} out, as nobody has told it to")
         self._world.say(self._host, f"removes the {name} {key}")
         self._missing.discard((name, key))
         self.sets[name].remove([key])

@@ -15,7 +15,6 @@ from sim.store import Connection
 from sim.world import Killed, World
 from ucloud.base.config import DEFAULTS
 from ucloud.daemon.control import LOOPS
-from ucloud.daemon.network import host_network
 from ucloud.driver.pool.contract import Pool
 from ucloud.host.heartbeat import Heartbeat
 from ucloud.host.loop import HostLoop
@@ -184,8 +183,8 @@ class HostNode(Node):
         store = Connection(process, self.etcd, self.link, self.invariants, "network", self.off.host_keeps)
         book = self.off.view(store, [], self.clock, lambda: thread.wake())
         journal = self.journal(process, "network", self.name)
-        hands = self.off.hands(network_hands(process, self.machine))
-        network = host_network(self.name, DEFAULTS.network, hands, book, self.clock, journal, Impatient())
+        hands = network_hands(process, self.machine)
+        network = self.off.network(self.name, DEFAULTS.network, hands, book, self.clock, journal, Impatient())
         thread = store.thread = process.run(network)
         return network
 

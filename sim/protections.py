@@ -6,19 +6,31 @@ Nothing in production code knows of this: what is weakened here is what a loop i
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from flask import has_request_context, request
 
-from ucloud.daemon.network import Hands
-from ucloud.host.decide import World as Sight
+from sim.weakened import (
+    NoAge,
+    NoBootsRule,
+    NoConfirmation,
+    NoDistrust,
+    NoOwnWrites,
+    NoResync,
+    NoStartingCommit,
+    NothingIsBad,
+    NoWires,
+    all_known,
+    never_removed,
+    plugs_first,
+)
+from ucloud.daemon.network import host_network
 from ucloud.host.loop import HostLoop
+from ucloud.host.network import HostNetwork
 from ucloud.loop import Decider
 from ucloud.model import keys
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
-from ucloud.model.record import Fact
-from ucloud.model.vm import Manifest, Status
+from ucloud.model.vm import Manifest
 from ucloud.store.contract import Item
 from ucloud.store.memory import MemoryStore
 from ucloud.store.view import View
@@ -26,10 +38,6 @@ from ucloud.store.view import View
 
 def everything(_: Requirement) -> bool:
     return True
-
-
-def as_they_are(hands: Hands) -> Hands:
-    return hands
 
 
 def as_it_is(_: MemoryStore, item: Item) -> Item:
@@ -49,7 +57,7 @@ class Protections:
     decider: type[Decider] = Decider
     rewrite: Callable[[list[Decision]], list[Decision]] = list
     view: type[View] = View
-    hands: Callable[[Hands], Hands] = as_they_are
+    network: Callable[..., HostNetwork] = host_network
 
 
 def about(requirement: Requirement, prefix: str) -> bool:
@@ -79,86 +87,6 @@ def no_manifest(requirement: Requirement) -> bool:
 
 def no_old_alive(requirement: Requirement) -> bool:
     return not about(requirement, "alive/")
-
-
-class NoStartingCommit(HostLoop):
-    """Believes to have said `starting` whenever a manifest wants a guest."""
-
-    def _look(self, vms: set[str] | None) -> Sight:
-        sight = super()._look(vms)
-        statuses = dict(sight.statuses)
-        for vm, manifest in sight.manifests.items():
-            told, status = manifest.record, statuses.get(vm)
-            if told.want == "running" and (status is None or status.record.boots != told.boots):
-                said = Status(
-                    host=told.host,
-                    vm=vm,
-                    epoch=told.epoch,
-                    boots=told.boots,
-                    phase="starting",
-                    since="",
-                    revisions=told.revisions,
-                )
-                statuses[vm] = Fact(said.key, said, status.revision if status else 0)
-        return msgspec.structs.replace(sight, statuses=statuses)
-
-
-class NoBootsRule(HostLoop):
-    """Takes a guest that powered itself off for one that crashed."""
-
-    def _look(self, vms: set[str] | None) -> Sight:
-        sight = super()._look(vms)
-        statuses = {
-            vm: msgspec.structs.replace(fact, record=msgspec.structs.replace(fact.record, phase="running"))
-            if fact.record.phase == "off" and vm not in sight.guests
-            else fact
-            for vm, fact in sight.statuses.items()
-        }
-        return msgspec.structs.replace(sight, statuses=statuses)
-
-
-class NoDistrust(View):
-    """Goes on as if a lost answer were a no."""
-
-    def distrust(self) -> None:
-        pass
-
-
-class NoOwnWrites(Decider):
-    """Decides although its view lacks what it has written itself."""
-
-    def _may_decide(self) -> bool:
-        self._written: dict[str, Any] = {}
-        return super()._may_decide()
-
-
-class NoResync(View):
-    """After a compaction goes on as if nothing had happened in between."""
-
-    def _list(self) -> None:
-        if not self._trusted:
-            super()._list()
-            return
-        self._end_watch()
-        self._seen = dict.fromkeys(self._prefixes, self._store.list(self._prefixes[0], limit=1).revision)
-        self._watch = self._store.watch(self._seen, self.wake)
-
-
-class NoAge(View):
-    """Believes to be current, however long the store has been silent. What is written rests on requirements all the same, so
-    no harm is seen: only the rule that nobody decides on an old view (sim.store) finds it."""
-
-    @property
-    def age_s(self) -> float:
-        return 0.0
-
-
-class NothingIsBad(View):
-    """Takes a record that cannot be read for one that is not there."""
-
-    def refresh(self) -> None:
-        super().refresh()
-        self.bad.clear()
 
 
 def no_old_vm(requirement: Requirement) -> bool:
@@ -233,6 +161,22 @@ def no_room_to_grow(decisions: list[Decision]) -> list[Decision]:
     ]
 
 
+def no_unique_address(requirement: Requirement) -> bool:
+    return not about(requirement, "unique/address/")
+
+
+def no_unchanged_network(requirement: Requirement) -> bool:
+    return not about(requirement, "network/")
+
+
+def no_unused_network(requirement: Requirement) -> bool:
+    return not (isinstance(requirement, NotNewer) and requirement.prefix.startswith("use/network/"))
+
+
+def no_book(requirement: Requirement) -> bool:
+    return not about(requirement, "port/")
+
+
 PROTECTIONS: dict[str, Protections] = {
     "requirements": Protections(keeps=only_lock),
     "leader-lock": Protections(keeps=no_lock),
@@ -258,4 +202,13 @@ PROTECTIONS: dict[str, Protections] = {
     "room-to-grow": Protections(rewrite=no_room_to_grow),
     "stopped-before-resize": Protections(api_sees=at_rest),
     "unused-image": Protections(api_keeps=no_unused_image),
+    "unique-addresses": Protections(api_keeps=no_unique_address, api_sees=without("unique/address/")),
+    "unchanged-network": Protections(api_keeps=no_unchanged_network),
+    "unused-network": Protections(api_keeps=no_unused_network),
+    "detached-before-told": Protections(api_keeps=no_book),
+    "confirmed-detach": Protections(view=NoConfirmation),
+    "wired-before-said": Protections(host_loop=NoWires),
+    "filter-before-plug": Protections(network=plugs_first),
+    "unplugged-before-gone": Protections(network=never_removed),
+    "unknown-stays-plugged": Protections(network=all_known),
 }
