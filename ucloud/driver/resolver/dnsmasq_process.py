@@ -26,8 +26,8 @@ LOG_BYTES = 1 << 20  # it cannot write more, whatever its guests make it complai
 START_S = 30.0
 KILL_S = 10.0
 
-# It gets a root directory of its own. The machine's is let go, so that nothing that the machine unmounts later is held; mount(8)
-# needs its /proc until then. SIGXFSZ is ignored: a full log is no reason to die.
+# It gets a root directory of its own. The machine's is let go, so that nothing that the machine unmounts later is held;
+# mount(8) needs its /proc until then. SIGXFSZ is ignored: a full log is no reason to die.
 ENTER = f"""
 set -e
 umask 022
