@@ -6,7 +6,7 @@ may be killed at any moment: everything is found again by looking.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from queue import SimpleQueue
 
@@ -190,7 +190,7 @@ class HostLoop:
         self._written = {vm: (key, at) for vm, (key, at) in self._written.items() if self._view.seen(key) < at}
         self._refused = {vm: retry for vm, retry in self._refused.items() if now_s <= retry.due_s + PERIOD_S}
         for vm, (verb, _) in list(self._errors.items()):
-            if is_in(vm, vms) and not is_wanted(verb, vm, known, told, running, self._network.replugged):
+            if is_in(vm, vms) and not is_wanted(verb, vm, known, told, running, self._network):
                 del self._errors[vm]
         for vm in [vm for vm in self._erased if is_in(vm, vms) and vm not in known]:
             del self._erased[vm]
@@ -367,15 +367,16 @@ def is_in(vm: str, vms: set[str] | None) -> bool:
 
 
 def is_wanted(
-    verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest], running: Mapping[str, Guest], replugged: Set[str]
+    verb: Verb, vm: str, known: set[str], told: Mapping[str, Manifest], running: Mapping[str, Guest], network: HostNetwork
 ) -> bool:
     """Whether this act still has something to bring about. A failed one may have (its answer was lost), or be called off."""
     if verb in ("start", "wire"):
         is_on = vm in told and told[vm].want == "running"
         guest = running.get(vm)
-        lacks = guest is None if verb == "start" else guest is not None and not has_its_ports(guest, told[vm], replugged)
-        return is_on and lacks
-    return vm in (known if verb in ("unwire", "erase") else running)
+        if guest is None:
+            return is_on and verb == "start"
+        return is_on and verb == "wire" and not has_its_ports(guest, told[vm], network.replugged)
+    return vm in {"unwire": network.vms, "erase": known}.get(verb, running)
 
 
 def described(inventory: Inventory) -> str:

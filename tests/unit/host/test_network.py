@@ -235,3 +235,19 @@ def test_an_answer_that_was_lost_is_no_error_any_more_once_the_port_is_there() -
     assert machine.hypervisor.actual()[VM].macs == MACS
     assert machine.status
     assert machine.status.error == ""
+
+
+def test_what_failed_of_a_port_that_the_vm_has_lost_since_is_no_error_any_more() -> None:
+    """Found by the simulator: the status of a stopped VM said for ever that its ports could not be removed."""
+    machine = running(ON_WEB)
+    machine.hands.services.fail_next("remove")  # type: ignore[attr-defined]
+    machine.put(told(ON_WEB, want="stopped", hard=True))
+    machine.settle()
+    machine.put(told(want="stopped", hard=True))
+    machine.hypervisor.power_off("vm-other")  # wakes the daemon, which looks at everything
+    machine.settle()
+    for _ in range(3):
+        machine.clock.pass_s(PERIOD_S)
+        machine.settle()
+    assert machine.status
+    assert (machine.status.phase, machine.status.error) == ("stopped", "")
