@@ -44,7 +44,7 @@ class Services:
 
     def actual(self) -> Mapping[str, Service | None]:
         running = by_network(self._directory)
-        keys = {*running, *(network.name for network in entries(self._directory) if (network / LOG).exists())}
+        keys = {*running, *(network.name for network in entries(self._directory) if Path(network, LOG).exists())}
         for key in keys:
             trim(self._directory / key / LOG)
         return {key: self._as_it_is(key, running.get(key, ())) for key in sorted(keys)}
@@ -102,10 +102,19 @@ class Files(Generic[T]):
     def __init__(self, name: str, directory: Path, kind: str, type: type[T], text: Callable[[T], str]) -> None:
         self.name = name
         self._directory, self._kind, self._type, self._text = directory, kind, type, text
+        self._seen: dict[str, tuple[tuple[int, ...], T | None]] = {}  # what was read of each, and what it looked like then
 
     def actual(self) -> Mapping[str, T | None]:
-        files = [file for network in entries(self._directory) for file in entries(network / self._kind)]
-        return {f"{file.parents[1].name}/{file.name}": self._read(file) for file in files}
+        """Reads only what has changed since the last time: there may be thousands."""
+        seen = {}
+        for network in entries(self._directory):
+            for file in entries(self._directory / network.name / self._kind):
+                with suppress(FileNotFoundError):
+                    key, stamp = f"{network.name}/{file.name}", stamp_of(file)
+                    before = self._seen.get(key)
+                    seen[key] = before if before and before[0] == stamp else (stamp, self._read(Path(file)))
+        self._seen = seen
+        return {key: thing for key, (_, thing) in seen.items()}
 
     def add(self, things: Sequence[T]) -> None:
         changed = set()
@@ -162,11 +171,16 @@ def by_network(directory: Path) -> Mapping[str, list[Process]]:
     return found
 
 
-def entries(directory: Path) -> list[Path]:
+def entries(directory: Path) -> list["os.DirEntry[str]"]:
     """All but hidden ones; none where there is no such directory."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return [entry for entry in directory.iterdir() if not entry.name.startswith(".")]
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as found:
+        return [entry for entry in found if not entry.name.startswith(".")]
     return []
+
+
+def stamp_of(file: "os.DirEntry[str]") -> tuple[int, ...]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def hidden(file: Path) -> Path:
