@@ -13,6 +13,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6MLQuery,
+    ICMPv6MLReport2,
     ICMPv6ND_INDAdv,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -29,6 +30,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
     PadN,
+    RouterAlert,
 )
 from scapy.layers.l2 import ARP, LLC, SNAP, STP, Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
@@ -249,6 +251,16 @@ def neighbours() -> Iterator[Attack]:
     yield attack("solicitation with two MACs", said(ip6() / asked / source / false))
     yield parts("solicitation in fragments", *fragments(ip6() / asked / false, 8))
     yield attack("router solicitation with a neighbour's MAC", said(ip6() / ICMPv6ND_RS() / false))
+    yield attack(
+        "router solicitation in a neighbour's name", said(IPv6(src=BOB.ip6, dst=ALL, hlim=255) / ICMPv6ND_RS() / source)
+    )
+    yield attack("router solicitation with two MACs", said(ip6() / ICMPv6ND_RS() / source / false))
+    pretended = (
+        IPv6(src=MALLORY.link_local, dst=ALL, hlim=255, plen=32) / IPv6ExtHdrDestOpt() / asked / Raw(bytes([14, 1]) + bytes(6))
+    )
+    yield attack("solicitation behind options, with a nonce behind its end", said(pretended))
+    alert = IPv6ExtHdrHopByHop(options=[RouterAlert()])
+    yield attack("listener in a neighbour's name", said(IPv6(src=BOB.link_local, dst=ALL, hlim=1) / alert / ICMPv6MLReport2()))
     yield attack("inverse neighbour advertisement", said(ip6() / ICMPv6ND_INDAdv() / source))
 
 
@@ -344,6 +356,8 @@ def ethernet() -> Iterator[Attack]:
 def headers() -> Iterator[Attack]:
     own = IPv6(src=MALLORY.ip6, dst=ALICE.ip6)
     yield attack("hop-by-hop options", said(own / IPv6ExtHdrHopByHop(options=[PadN(optdata=bytes(4))]) / udp(), to=ALICE.mac))
+    hop = IPv6ExtHdrHopByHop(options=[PadN(optdata=bytes(4))])
+    yield attack("echo behind hop-by-hop options", said(own / hop / ICMPv6EchoRequest(data=MARK), to=ALICE.mac))
     yield attack("source routing", said(own / IPv6ExtHdrRouting(addresses=[BOB.ip6]) / udp(), to=ALICE.mac))
     yield attack(
         "headers that never end",

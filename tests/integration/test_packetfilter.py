@@ -142,6 +142,16 @@ def test_a_host_connects_to_its_guests_and_pings_them(place: Site) -> None:
             replies.append(pinging.recv(2000))
 
 
+def test_a_guest_of_whose_filter_a_part_is_missing_is_not_heard(place: Site) -> None:
+    with place.hosts[0]:
+        for element in (f"ports {{ {MALLORY.tap} }}", f"macs {{ {MALLORY.tap} . 0x20000000001 }}"):
+            mark = os.urandom(16)
+            nft(f"delete element bridge ucloud {element}")
+            place.send(MALLORY, to_all(MALLORY, mark))
+            assert not any(mark in frame for frames in place.heard(ALICE).values() for frame in frames)
+            place.filters[0].filters.add([MALLORY.filter()])
+
+
 def test_marks_of_networks_do_not_leave_the_filter(place: Site) -> None:
     """An operator's rules for routing may go by them."""
     with place.hosts[0]:
