@@ -56,10 +56,15 @@ def obedient(api: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny(api: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("tiny") / "tiny.qcow2"
     subprocess.run([TREE / "script" / "tiny-image", file], check=True, stdin=subprocess.DEVNULL)
-    return upload(api, "tiny", file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny(api: Client, tiny_file: Path) -> str:
+    return upload(api, "tiny", tiny_file)
 
 
 class Traces:

@@ -1,0 +1,242 @@
+"""Networks of real guests on three hosts: who reaches whom, what is mended when somebody breaks it, and what is left."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import RunningCloud, free_port
+from tests.e2e.conftest import upload, wait_for
+from tests.e2e.shells import Shell
+from tests.leftovers import cloud_name, ucloud
+from ucloud.client import Client
+from ucloud.daemon.cloud import Cloud, find_cloud
+from ucloud.driver.link.linux import LinuxLinks
+from ucloud.driver.overlay.names import BRIDGE, TAP, VXLAN
+from ucloud.driver.process.linux import LinuxProcesses
+
+Vm = dict[str, Any]
+
+
+class Wide(RunningCloud):
+    """A cloud of three hosts."""
+
+    @property
+    def plan(self) -> Cloud:
+        found = find_cloud(self.name)
+        assert found
+        return found
+
+    def inside(self, where: str, *command: str) -> str:
+        """What a command prints in the network of a host, or of the router."""
+        words = ["nsenter", f"--net=/run/netns/{self.name}-{where}", *command]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    def interfaces(self, host: str) -> set[str]:
+        return set(LinuxLinks().interfaces(f"{self.name}-{host}"))
+
+    def interface(self, host: str, kind: str) -> str:
+        """The only one of this kind."""
+        [found] = [name for name in self.interfaces(host) if name.startswith(kind)]
+        return found
+
+    def processes(self, host: str, program: str) -> list[int]:
+        """By the names of their programs."""
+        found = LinuxProcesses().inside(f"{self.name}-{host}")
+        return [process.pid for process in found if Path(process.command[0]).name == program]
+
+    def routes_outside(self) -> list[str]:
+        """Addresses that the router was told of."""
+        shown = json.loads(self.inside("router", "ip", "-6", "-j", "route", "show", "proto", "bird"))
+        return sorted(route["dst"] for route in shown)
+
+    def traces(self, host: str) -> list[str]:
+        """What is there of any VM's network."""
+        links = self.interfaces(host) - {"lo", "up0"}
+        routes = [line for line in self.inside(host, "ip", "-6", "route").splitlines() if not re.search("dev (up0|lo)", line)]
+        ruleset = self.inside(host, "nft", "list", "ruleset")
+        named = re.compile(rf'"({TAP}|{BRIDGE}|{VXLAN})[0-9a-f]')
+        elements = [line.strip() for line in ruleset.splitlines() if named.search(line) and "expires" not in line]
+        services = [f"dnsmasq {pid}" for pid in self.processes(host, "dnsmasq")]
+        return [*links, *routes, *elements, *services]
+
+
+@pytest.fixture(scope="module")
+def wide() -> Iterator[Wide]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    state = Path(tempfile.mkdtemp(prefix="uct-"))
+    cloud = Wide(cloud_name("n"), state, free_port())
+    try:
+        place = ["--name", cloud.name, "--state", str(state), "--port", str(cloud.port)]
+        done = ucloud("up", *place, "--accel", "tcg", "--hosts", "3", "--etcd", "1")
+        assert done.returncode == 0, done.stderr
+        yield cloud
+    finally:
+        done = ucloud("down", "--wipe", "--name", cloud.name)
+    assert done.returncode == 0, done.stderr
+    assert not state.exists(), list(state.rglob("*"))
+
+
+@pytest.fixture(scope="module")
+def api(wide: Wide, tiny_file: Path) -> Iterator[Client]:
+    with wide.client() as client:
+        upload(client, "tiny", tiny_file)
+        yield client
+
+
+def is_up(api: Client, vm: str) -> bool:
+    return b"press Enter" in api.vm_log(vm)[0]
+
+
+def says(api: Client, vm: str, words: str) -> bool:
+    return words in api.vm_log(vm)[0].decode(errors="replace")
+
+
+def boot(api: Client, name: str, host: str, networks: list[str] | None = None) -> Vm:
+    vm, _ = api.create_vm(name, "tiny", memory_mib=128, host=host, networks=networks)
+    return vm
+
+
+def delete(api: Client, vm: str) -> None:
+    assert api.wait(api.delete_vm(vm), 300)["state"] == "success"
+
+
+def does(api: Client, action: dict[str, Any]) -> None:
+    done = api.wait(action, 300)
+    assert done["state"] == "success", done
+
+
+def answers(address: str) -> bool:
+    """The machine's ping."""
+    return subprocess.run(["ping", "-n", "-c", "1", "-W", "1", address], capture_output=True).returncode == 0
+
+
+def port(api: Client, vm: str, network: str) -> dict[str, Any]:
+    [found] = [port for port in api.vm(vm)["ports"] if port["network"] == network]
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def pair(api: Client) -> tuple[Vm, Vm]:
+    """Two VMs of the default network, on different hosts."""
+    a, b = boot(api, "a", "h1"), boot(api, "b", "h2")
+    for vm in (a, b):
+        wait_for(lambda vm=vm: is_up(api, vm["id"]), f"{vm['name']} to boot")
+    return a, b
+
+
+@pytest.fixture(scope="module")
+def shell(api: Client, pair: tuple[Vm, Vm]) -> Iterator[Shell]:
+    """Of a."""
+    opened = Shell(api, pair[0]["id"])
+    yield opened
+    opened.close()
+
+
+def test_vms_on_different_hosts_reach_each_other_and_the_machine(
+    wide: Wide, api: Client, pair: tuple[Vm, Vm], shell: Shell
+) -> None:
+    a, b = pair
+    for vm in pair:
+        [address] = vm["addresses"]
+        wait_for(lambda address=address: answers(address), f"{vm['name']} to answer the machine")
+        wait_for(lambda vm=vm, address=address: says(api, vm["id"], f"eth0 {address}"), f"{vm['name']} to say its address")
+    assert wide.routes_outside() == sorted(a["addresses"] + b["addresses"])
+    status, said = shell.run(f"ping -6 -c 1 {b['addresses'][0]}")
+    assert status == 0
+    assert "ttl=64" in said, "no router is between them"
+    assert shell.pings(str(wide.plan.link_subnet[2])), "the machine answers a guest"
+    assert not shell.pings(str(wide.plan.address("h1"))), "the underlay does not"
+
+
+def test_a_private_network_is_reached_from_inside_alone(wide: Wide, api: Client, pair: tuple[Vm, Vm], shell: Shell) -> None:
+    """By a VM that is on nothing else, and by one that is attached to it while it runs, until it is detached."""
+    a = pair[0]["id"]
+    api.create_network("inner")
+    c = boot(api, "c", "h3", ["inner"])
+    does(api, api.attach_vm(a, "inner"))
+    own, other = port(api, a, "inner")["ipv6"], c["addresses"][0]
+    wait_for(lambda: says(api, a, f"eth1 {own}"), "a to have its second address")
+    wait_for(lambda: says(api, c["id"], f"eth0 {other}"), "c to have its address")
+    wait_for(lambda: shell.pings(other), "c to answer a")
+    assert answers(pair[0]["addresses"][0])
+    for address in (own, other):
+        assert not answers(address)
+        assert address not in wide.routes_outside()
+    does(api, api.detach_vm(a, "inner"))
+    wait_for(lambda: shell.run("test -e /sys/class/net/eth1")[0] == 1, "a to have lost its interface")
+    assert len([name for name in wide.interfaces("h1") if name.startswith((TAP, BRIDGE))]) == 2
+    delete(api, c["id"])
+    assert wide.traces("h3") == []
+    api.delete_network("inner")
+
+
+def kill(wide: Wide, program: str) -> None:
+    for pid in wide.processes("h1", program):
+        os.kill(pid, signal.SIGKILL)
+
+
+def remove(wide: Wide, kind: str) -> None:
+    wide.inside("h1", "ip", "link", "delete", wide.interface("h1", kind))
+
+
+def flush(wide: Wide) -> None:
+    wide.inside("h1", "nft", "flush", "ruleset")
+
+
+@pytest.mark.parametrize(
+    ("harm", "mended"),
+    [
+        pytest.param(lambda wide: kill(wide, "dnsmasq"), "service", id="dnsmasq"),
+        pytest.param(lambda wide: kill(wide, "bird"), "announc", id="bird"),
+        pytest.param(flush, "filter", id="nft"),
+        pytest.param(lambda wide: remove(wide, VXLAN), "network", id="vxlan"),
+        pytest.param(lambda wide: remove(wide, BRIDGE), "network", id="bridge"),
+        pytest.param(lambda wide: remove(wide, TAP), "port", id="tap"),
+    ],
+)
+def test_what_somebody_breaks_is_mended_and_said(
+    wide: Wide, api: Client, pair: tuple[Vm, Vm], shell: Shell, harm: Callable[[Wide], None], mended: str
+) -> None:
+    a, b = (vm["addresses"][0] for vm in pair)
+    seen = {event["id"] for event in api.events()}
+    harm(wide)
+
+    def told() -> bool:
+        return any(
+            event["verb"] == "repaired" and mended in event["reason"] for event in api.events() if event["id"] not in seen
+        )
+
+    wait_for(told, "an event that tells of it")
+    wait_for(lambda: answers(a), "the VM to answer the machine")
+    wait_for(lambda: shell.pings(b), "the VM to reach its neighbour")
+    assert wide.processes("h1", "dnsmasq")
+    assert len(wide.processes("h1", "bird")) == 1
+
+
+def test_a_stopped_vm_leaves_nothing_of_its_network(wide: Wide, api: Client, pair: tuple[Vm, Vm], shell: Shell) -> None:
+    a, b = pair
+    does(api, api.stop_vm(a["id"], force=True))
+    assert wide.traces("h1") == []
+    wait_for(lambda: wide.routes_outside() == b["addresses"], "the router to know only the other one")
+    delete(api, a["id"])
+    delete(api, b["id"])
+    assert wide.traces("h2") == []
+    wait_for(lambda: wide.routes_outside() == [], "the router to know none")
+
+
+def test_a_vm_without_options_is_reached_by_the_machine(wide: Wide, api: Client, pair: tuple[Vm, Vm]) -> None:
+    done = ucloud("--api", wide.url, "vm", "create", "plain", "--image", "tiny")
+    assert done.returncode == 0, done.stderr
+    [address] = api.vm("plain")["addresses"]
+    assert address in done.stdout
+    wait_for(lambda: answers(address), "the VM to answer")
+    delete(api, api.vm("plain")["id"])
