@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import dns.message
@@ -20,11 +20,13 @@ from msgspec.structs import replace
 
 from tests.bridges import add_bridge
 from tests.integration.dhcp_clients import advertised, dhclient, lease6, wait_for
-from tests.namespaces import Namespace, ip
-from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, bridge
+from tests.namespaces import Namespace, ip, underlay
+from ucloud.driver.overlay.linux import LinuxOverlay
+from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, bridge, tap
+from ucloud.driver.packetfilter.nft import NftPacketFilter
 from ucloud.driver.resolver import dnsmasq_process
 from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
-from ucloud.model.wiring import HostName, Reservation, Service
+from ucloud.model.wiring import HostName, PortFilter, Reservation, Segment, Service
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -69,12 +71,12 @@ class Host:
 
     def plug(self, guest: Reservation, place: Namespace) -> None:
         """The guest's eth0, which may be plugged into another host now, into this one."""
-        tap = f"ut{guest.vm}"
+        plug = tap(guest.vni, guest.vm)
         with place:
             if "eth0" in ip("link show"):
                 ip("link delete eth0")
         with self.space:
-            ip(f"link add {tap} type veth peer name eth0 netns {place.path}", f"link set {tap} master {bridge(guest.vni)} up")
+            ip(f"link add {plug} type veth peer name eth0 netns {place.path}", f"link set {plug} master {bridge(guest.vni)} up")
             for address in (guest.ipv6, *([guest.ipv4] if guest.ipv4 else [])):
                 ip(f"route replace {address} dev {bridge(guest.vni)}")
         with place:
@@ -281,6 +283,39 @@ def test_what_was_killed_serves_again_when_it_is_added_again(host: Host, place: 
         assert host.resolver.services.actual() == {LAN.key: LAN, NET.key: NET}
     with place, dhclient(clients, 6) as client:
         assert client.bound()["ip6_address"] == WEB.ipv6
+
+
+def test_guests_behind_all_filters_get_all_of_it_from_their_own_host(scratch: Path, clients: Path) -> None:
+    segment = Segment(vni=LAN.vni, group="ff05::64", mtu=LAN.mtu, gateways=("fd00:100::1/64", "10.1.0.1/24"), public=False)
+    with underlay(hosts=2) as wires, ExitStack() as stack:
+        for number, (guest, space) in enumerate(zip((WEB, DB), wires.hosts, strict=True), 1):
+            place, plug = stack.enter_context(closing(Namespace())), tap(guest.vni, guest.vm)
+            addresses = (guest.ipv6, guest.ipv4)
+            resolver = DnsmasqResolver(scratch / f"h{number}", [])
+            stack.callback(
+                lambda run_dir: dnsmasq_process.end(list(dnsmasq_process.find(run_dir))), scratch / f"h{number}/resolver"
+            )
+            with space:
+                overlay, packet_filter = LinuxOverlay("up0", wires.address(number)), NftPacketFilter("up0", ["fd00:aa::/64"])
+                overlay.prepare()
+                packet_filter.prepare()
+                packet_filter.zones.add([segment])
+                overlay.segments.add([segment])
+                packet_filter.filters.add([PortFilter(vm=guest.vm, vni=guest.vni, mac=guest.mac, addresses=addresses)])
+                ip(f"link add {plug} type veth peer name eth0 address {guest.mac} netns {place.path}")
+                ip(f"link set {plug} master {bridge(guest.vni)} up", f"route add {guest.ipv6} dev {bridge(guest.vni)}")
+                resolver.services.add([LAN])
+                resolver.reservations.add([guest])
+                resolver.names.add([name_of(WEB), name_of(DB)])
+            with place:
+                ip("link set eth0 up")
+                wait_for(lambda place=place: is_ready(place))
+                assert advertised("eth0")["from"] == GATEWAY
+                for family, given in ((6, ("ip6_address", guest.ipv6)), (4, ("ip_address", guest.ipv4))):
+                    with dhclient(clients, family) as client:
+                        assert client.bound()[given[0]] == given[1]
+            with addressed(place, guest):
+                wait_for(lambda: ask("db", "AAAA") == ("NOERROR", [DB.ipv6]))
 
 
 def test_a_full_log_is_no_reason_to_stop(host: Host, place: Namespace) -> None:
