@@ -182,7 +182,8 @@ class Site:
         for number in (1, 2, 3):
             with self.hosts[number - 1]:
                 self._furnish(number)
-        self.places: list[Place] = [*GUESTS, *self._wires(wires), *self._daemons(ports)]
+        self._named = {wire.name: wire for wire in self._wires(wires)}
+        self.places: list[Place] = [*GUESTS, *self._named.values(), *self._daemons(ports)]
 
     def _connect_world(self, wires: Underlay) -> None:
         """The router between the hosts and everybody else; it knows where public VMs are, and would find private ones."""
@@ -225,8 +226,7 @@ class Site:
         with wires.switch:
             yield self._opened(Wire("underlay", "port1"))
         with self.world:
-            self._world_wire = self._opened(Wire("world", "up0"))
-        yield self._world_wire
+            yield self._opened(Wire("world", "up0"))
         for number in (1, 2, 3):
             with self.hosts[number - 1]:
                 yield self._opened(Wire(f"host {number}", names.bridge(RED.vni)))
@@ -245,9 +245,9 @@ class Site:
         self.stack.callback(it.close)
         return it
 
-    def send(self, by: Guest | None, frame: bytes) -> None:
-        """None: the world."""
-        (by or self._world_wire).send(frame)
+    def send(self, by: Guest | str, frame: bytes) -> None:
+        """by: a guest, or the name of the wire that it comes from."""
+        (by if isinstance(by, Guest) else self._named[by]).send(frame)
 
     def introduce(self) -> None:
         """Bridges know where everybody is."""

@@ -5,6 +5,7 @@ TRUDY on a private one with IPv4.
 """
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from scapy.layers.dhcp import BOOTP, DHCP
@@ -68,19 +69,24 @@ NOBODY_MAC, NOBODY, NOBODY_LOCAL = "02:00:00:00:00:99", "fd00:10::99", "fe80::99
 HOST, OTHER_HOST = Underlay.address(1), Underlay.address(2)
 
 
+BRIDGES = "host 1, host 1 private"  # what goes to the host may reach its bridges, but nothing behind them
+WIRES = "underlay, world"  # what comes from outside is seen there in any case
+
+
 class Attack(NamedTuple):
-    """by: None for the world outside. to_host: it goes to the host, whose bridge it may reach, but nothing behind that. whole:
-    it is nothing unless all of its frames come."""
+    """by: a guest, or the wire that it comes from. may: where it may be heard. whole: it is nothing unless all of its frames
+    come."""
 
     name: str
-    by: Guest | None
+    by: Guest | str
     frames: tuple[bytes, ...]
-    to_host: bool = False
+    may: frozenset[str]
     whole: bool = False
 
 
-def attack(name: str, *packets: Packet, by: Guest | None = MALLORY, to_host: bool = False) -> Attack:
-    return Attack(name, by, tuple(bytes(packet) + MARK for packet in packets), to_host)
+def attack(name: str, *packets: Packet, by: Guest | str = MALLORY, may: str = "") -> Attack:
+    """may: with commas."""
+    return Attack(name, by, tuple(bytes(packet) + MARK for packet in packets), frozenset(may.split(", ")))
 
 
 def parts(name: str, *packets: Packet) -> Attack:
@@ -98,6 +104,8 @@ def attacks() -> Iterator[Attack]:
     yield from hosts()
     yield from private_networks()
     yield from outsiders()
+    yield from other_hosts()
+    yield from own_host()
 
 
 def said(packet: Packet, by: Guest = MALLORY, to: str = ALL_MAC) -> Packet:
@@ -286,6 +294,8 @@ def dhcp_servers() -> Iterator[Attack]:
         said(IP(src=DARK.gateway4, dst="255.255.255.255") / UDP(sport=67, dport=68) / offer, TRUDY, BROADCAST),
         by=TRUDY,
     )
+    relayed = own / UDP(sport=67, dport=67) / offer
+    yield attack("DHCPv4 answer to a relay", said(relayed, TRUDY, BROADCAST), by=TRUDY)
     split = bytes(UDP(sport=67, dport=68) / offer)
     first, rest = own.copy(), own.copy()
     first.flags, rest.frag = "MF", 8
@@ -319,14 +329,24 @@ def ipv4() -> Iterator[Attack]:
         },
         "ARP from nowhere": {"op": 2, "psrc": "0.0.0.0", "hwsrc": TRUDY.mac, "pdst": TRUDY.ip4},
         "reverse ARP": {"op": 4, "psrc": TRUDY.ip4, "hwsrc": TRUDY.mac, "pdst": TRUDY.ip4},
-        "ARP of another hardware": {"hwtype": 6, "op": 2, "psrc": TRUDY.ip4, "hwsrc": TRUDY.mac, "pdst": ERIN.ip4},
     }.items():
         yield attack(name, said(ARP(**fields), TRUDY, BROADCAST), by=TRUDY)
     yield attack(
         "ARP where there is no IPv4", said(ARP(op=2, psrc="10.3.0.16", hwsrc=MALLORY.mac, pdst="10.3.0.17"), to=BROADCAST)
     )
-    shifted = bytes.fromhex("0001 0800 08 04 0002") + bytes(2) + bytes.fromhex(TRUDY.mac.replace(":", "")) + bytes(20)
-    yield attack("ARP whose fields are elsewhere", Ether(src=TRUDY.mac, dst=BROADCAST, type=0x0806) / Raw(shifted), by=TRUDY)
+    for name, header in {
+        "hardware": "0006 0800 06 04 0002",
+        "protocol": "0001 86dd 06 04 0002",
+        "length of MACs": "0001 0800 08 04 0002",
+        "length of addresses": "0001 0800 06 10 0002",
+        "operation": "0001 0800 06 04 0009",
+    }.items():
+        own = bytes.fromhex(TRUDY.mac.replace(":", "")) + IPv4Address(TRUDY.ip4).packed + bytes(10)
+        yield attack(
+            f"ARP of another {name}",
+            Ether(src=TRUDY.mac, dst=BROADCAST, type=0x0806) / Raw(bytes.fromhex(header) + own),
+            by=TRUDY,
+        )
 
 
 def ethernet() -> Iterator[Attack]:
@@ -379,13 +399,13 @@ def hosts() -> Iterator[Attack]:
     }.items():
         header = IPv6(src=MALLORY.link_local if address == GATEWAY else MALLORY.ip6, dst=address)
         for protocol, packet in {"UDP": udp(DAEMON_PORT), "TCP": begin}.items():
-            yield attack(f"{protocol} to a daemon at {whose}", said(header / packet, to=to), to_host=True)
+            yield attack(f"{protocol} to a daemon at {whose}", said(header / packet, to=to), may=BRIDGES)
     echo = ICMPv6EchoRequest(data=MARK)
     for whose, address in {"its host": HOST, "another host": OTHER_HOST, "another network's gateway": BLUE.gateway}.items():
-        yield attack(f"echo to {whose}", said(IPv6(src=MALLORY.ip6, dst=address) / echo, to=to), to_host=True)
-    yield attack("DNS at its host's address", said(IPv6(src=MALLORY.ip6, dst=HOST) / udp(53), to=to), to_host=True)
+        yield attack(f"echo to {whose}", said(IPv6(src=MALLORY.ip6, dst=address) / echo, to=to), may=BRIDGES)
+    yield attack("DNS at its host's address", said(IPv6(src=MALLORY.ip6, dst=HOST) / udp(53), to=to), may=BRIDGES)
     for whose, address in {"its host": HOST, "another host": OTHER_HOST, "the gateway": RED.gateway}.items():
-        yield attack(f"VXLAN to {whose}", said(IPv6(src=MALLORY.ip6, dst=address) / tunnel(), to=to), to_host=True)
+        yield attack(f"VXLAN to {whose}", said(IPv6(src=MALLORY.ip6, dst=address) / tunnel(), to=to), may=BRIDGES)
 
 
 def private_networks() -> Iterator[Attack]:
@@ -400,14 +420,14 @@ def private_networks() -> Iterator[Attack]:
     ):
         header = IPv6(src=by.ip6, dst=address)
         packets = header / udp(DAEMON_PORT), header / ICMPv6EchoRequest(data=MARK)
-        yield attack(name, *(said(packet, by, GATEWAY_MAC) for packet in packets), by=by, to_host=True)
+        yield attack(name, *(said(packet, by, GATEWAY_MAC) for packet in packets), by=by, may=BRIDGES)
     for name, address in (
         ("IPv4 of a private network to another on its host", DIM_GUEST.ip4),
         ("IPv4 of a private network to another's gateway", DIM.gateway4),
         ("IPv4 to a daemon at the gateway's address", DARK.gateway4),
     ):
         packet = IP(src=TRUDY.ip4, dst=address) / udp(DAEMON_PORT)
-        yield attack(name, said(packet, TRUDY, GATEWAY_MAC), by=TRUDY, to_host=True)
+        yield attack(name, said(packet, TRUDY, GATEWAY_MAC), by=TRUDY, may=BRIDGES)
 
 
 def tunnel() -> Packet:
@@ -424,4 +444,60 @@ def outsiders() -> Iterator[Attack]:
         "from outside to a private network": [IPv6(src=WORLD, dst=TRUDY.ip6) / udp()],
         "from outside to one host through another": [IPv6(src=WORLD, dst=OTHER_HOST) / udp(DAEMON_PORT)],
     }.items():
-        yield attack(name, *(Ether(src=WORLD_MAC, dst=HOST_MAC) / packet for packet in packets), by=None)
+        yield attack(name, *(Ether(src=WORLD_MAC, dst=HOST_MAC) / packet for packet in packets), by="world", may=WIRES)
+
+
+def other_hosts() -> Iterator[Attack]:
+    """What no host sends to another, should one do it all the same; RED is public."""
+    asked, source = ICMPv6ND_NS(tgt=GATEWAY), ICMPv6NDOptSrcLLAddr(lladdr=BOB.mac)
+    local = IPv6(src=BOB.link_local, dst=ALL, hlim=255)
+    dhcp4 = BOOTP() / Raw(MARK)
+    for name, network, inner in (
+        ("router advertisement", RED, said(advertisement(BOB), BOB)),
+        ("router solicitation", RED, said(local / ICMPv6ND_RS() / source, BOB)),
+        ("redirect", RED, said(local / ICMPv6ND_Redirect(tgt=BOB.link_local, dst=WORLD), BOB)),
+        ("question for the gateway", RED, said(local / asked / source, BOB)),
+        ("question for the gateway's other address", RED, said(local / ICMPv6ND_NS(tgt=RED.gateway) / source, BOB)),
+        ("advertisement of the gateway", RED, said(local / ICMPv6ND_NA(tgt=GATEWAY), BOB)),
+        ("advertisement of the gateway's other address", DARK, said(local / ICMPv6ND_NA(tgt=DARK.gateway), ERIN)),
+        ("frame as the gateway", RED, Ether(src=GATEWAY_MAC, dst=ALL_MAC) / local / udp()),
+        ("frame to the gateway", RED, Ether(src=BOB.mac, dst=GATEWAY_MAC) / IPv6(src=BOB.ip6, dst=RED.gateway) / udp(53)),
+        ("DHCPv6 question", RED, said(local / UDP(sport=546, dport=547) / Raw(MARK), BOB)),
+        ("DHCPv6 answer", RED, said(local / UDP(sport=547, dport=9) / Raw(MARK), BOB)),
+        ("ARP for the gateway", DARK, said(ARP(op=1, hwsrc=ERIN.mac, psrc=ERIN.ip4, pdst=DARK.gateway4), ERIN, BROADCAST)),
+        ("ARP as the gateway", DARK, said(ARP(op=2, hwsrc=ERIN.mac, psrc=DARK.gateway4, pdst=DAVE.ip4), ERIN, BROADCAST)),
+        ("VLAN tag", RED, Ether(src=BOB.mac, dst=ALL_MAC) / Dot1Q(vlan=7) / local / udp()),
+    ):
+        yield attack(f"{name} from another host", between_hosts(network.vni, inner), by="world", may=WIRES)
+    for name, inner in {
+        "router solicitation": said(local / ICMPv6ND_RS() / source, ERIN),
+        "DHCPv4 question": said(IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / dhcp4, ERIN, BROADCAST),
+    }.items():
+        may = f"{WIRES}, trudy, dave, router"  # one of these may be allowed to answer; the host is not asked
+        yield attack(f"{name} in a private network from another host", between_hosts(DARK.vni, inner), by="world", may=may)
+
+
+def between_hosts(vni: int, inner: Packet) -> Packet:
+    outer = Ether(src=WORLD_MAC, dst=HOST_MAC) / IPv6(src=OTHER_HOST, dst=HOST) / UDP(sport=9999, dport=4789)
+    return outer / VXLAN(vni=vni, flags="Instance") / Raw(bytes(inner) + MARK)
+
+
+def own_host() -> Iterator[Attack]:
+    """What guests may ask their own gateway, and what that answers, is not for other hosts."""
+    here, source = "alice, host 1, mallory, port 547 on host 1", ICMPv6NDOptSrcLLAddr(lladdr=MALLORY.mac)
+    dark = "trudy, router, host 1 private, dave"
+    for name, packet in {
+        "router solicitation": ip6() / ICMPv6ND_RS() / source,
+        "question for the gateway": ip6() / ICMPv6ND_NS(tgt=GATEWAY) / source,
+        "question for the gateway's other address": ip6() / ICMPv6ND_NS(tgt=RED.gateway) / source,
+        "DHCPv6 question": ip6() / UDP(sport=546, dport=547) / Raw(MARK),
+    }.items():
+        yield attack(f"{name}, heard by other hosts", said(packet), may=here)
+    asked = ARP(op=1, hwsrc=DAVE.mac, psrc=DAVE.ip4, pdst=DARK.gateway4)
+    yield attack("ARP for the gateway, heard by other hosts", said(asked, DAVE, BROADCAST), by=DAVE, may=dark)
+    for name, packet in {
+        "router advertisement": IPv6(src=GATEWAY, dst=ALL, hlim=255) / ICMPv6ND_RA(),
+        "packet": IPv6(src=RED.gateway, dst=ALL) / udp(),
+    }.items():
+        frame = Ether(src=GATEWAY_MAC, dst=ALL_MAC) / packet
+        yield attack(f"{name} of the gateway, heard by other hosts", frame, by="host 1", may=here)

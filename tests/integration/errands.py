@@ -51,15 +51,15 @@ ROUTERS = "ff02::2"
 
 
 class Errand(NamedTuple):
-    """to: where each of the frames is heard. by: None for the world outside."""
+    """to: where each of the frames is heard. by: a guest, or the wire that it comes from."""
 
     name: str
-    by: Guest | None
+    by: Guest | str
     frames: tuple[bytes, ...]
     to: frozenset[str]
 
 
-def errand(name: str, *packets: Packet, to: str, by: Guest | None = MALLORY) -> Errand:
+def errand(name: str, *packets: Packet, to: str, by: Guest | str = MALLORY) -> Errand:
     """to: names of places, with commas."""
     return Errand(name, by, tuple(bytes(packet) + MARK for packet in packets), frozenset(to.split(", ")))
 
@@ -143,7 +143,7 @@ def traffic() -> Iterator[Errand]:
     )
     yield errand("UDP to the world", said(IPv6(src=MALLORY.ip6, dst=WORLD) / udp(), to=GATEWAY_MAC), to="world, underlay")
     inward = Ether(src=WORLD_MAC, dst=HOST_MAC) / IPv6(src=WORLD, dst=MALLORY.ip6) / udp()
-    yield errand("UDP from the world", inward, to="mallory", by=None)
+    yield errand("UDP from the world", inward, to="mallory", by="world")
 
 
 def ipv4() -> Iterator[Errand]:
