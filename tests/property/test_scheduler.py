@@ -4,10 +4,14 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from tests.unit.world import NOW, NOW_S, World, host, manifest, placement, pool, status, vm
+from tests.unit.world import NOW, NOW_S, World, host, manifest, network, placement, pool, port, status, vm
 from ucloud.loop import Decider
+from ucloud.model import keys
+from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Inventory
+from ucloud.model.network import Port, VmPort
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 from ucloud.scheduler.decide import decide
@@ -18,7 +22,18 @@ VMS = [f"vm-{letter}" for letter in "abcdefgh"]
 SIZES_MIB = st.sampled_from([0, 1, 256, 512, 1000, 2048, 10**12])
 CORES = st.sampled_from([1, 2, 4, 16, 64, 10**12])
 
-vms = st.builds(
+NETWORKS = [f"network-{number}" for number in range(1, 4)]
+
+
+@st.composite
+def vms(draw: st.DrawFn) -> Vm:
+    """Some of their networks may be missing."""
+    plain = draw(plain_vms)
+    on = draw(st.lists(st.sampled_from(NETWORKS), unique=True, max_size=3))
+    return replace(plain, ports=tuple(port(plain.id, network) for network in on))
+
+
+plain_vms = st.builds(
     vm,
     st.sampled_from(VMS),
     pool=st.sampled_from(["local", "local", "local", "missing"]),
@@ -51,6 +66,15 @@ manifests = st.builds(
     memory_mib=SIZES_MIB,
 )
 statuses = st.builds(status, st.sampled_from(VMS), st.sampled_from(HOSTS))
+networks = st.builds(network, st.sampled_from(NETWORKS))
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Port:
+    """Of the address book."""
+    id, on = draw(st.sampled_from(VMS)), draw(st.sampled_from(NETWORKS))
+    its = port(id, on)
+    return Port(network=on, vm=id, name="a", mac=its.mac, ipv6=its.ipv6, host=draw(st.sampled_from(HOSTS)))
 
 
 @st.composite
@@ -63,13 +87,13 @@ def partial_hosts(draw: st.DrawFn) -> list[Record]:
 def fresh_clusters(draw: st.DrawFn) -> list[Record]:
     """Hosts and wishes; the scheduler has not looked yet."""
     living = [record for some in draw(st.lists(partial_hosts(), max_size=5)) for record in some]
-    return [pool(), *living, *draw(st.lists(vms, max_size=8))]
+    return [pool(), *living, *draw(st.lists(networks, max_size=3)), *draw(st.lists(vms(), max_size=8))]
 
 
 @st.composite
 def wild_clusters(draw: st.DrawFn) -> list[Record]:
     """Any records at all, also such as could never come about."""
-    strange = st.one_of(placements, manifests, statuses)
+    strange = st.one_of(placements, manifests, statuses, entries())
     return draw(st.permutations([*draw(fresh_clusters()), *draw(st.lists(strange, max_size=8))]))
 
 
@@ -163,3 +187,36 @@ def test_nobody_waits_while_a_host_has_room(records: list[Record]) -> None:
         assert wanted
         alone.put(wanted.record)
         assert [decision.verb for decision in decide(alone.facts(), NOW_S)] == ["wait"]
+
+
+@given(fresh_clusters(), st.lists(vms(), max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_claims_and_book_are_of_the_ports_that_there_are(records: list[Record], changes: list[Vm]) -> None:
+    """VMs come, are attached and detached, and go, on hosts that obey: in the end nothing else is claimed or booked."""
+    world = World(*(record for record in records if not isinstance(record, Vm)))
+    for wanted in [*(record for record in records if isinstance(record, Vm)), *changes]:
+        write_as_the_api(world, wanted)
+        settle_with_hosts_that_obey(world)
+    told = [fact.record for fact in world.facts().all(Manifest).values()]
+    assert set(world.facts().all(Port)) == {Port.at(of.network.id, manifest.vm) for manifest in told for of in manifest.ports}
+    claimed = {path for fact in world.facts().all(Vm).values() for path in claims(fact.record)}
+    booked = {path for fact in world.facts().all(Port).values() for path in claims_of(fact.record, fact.record.vm)}
+    there = {item.key for prefix in ("use/network/", "unique/address/") for item in world.store.list(prefix).items}
+    assert there == claimed | booked
+
+
+def write_as_the_api(world: World, wanted: Vm) -> None:
+    """With its claims, and without those of ports that it loses and no host was told of."""
+    before = world.facts().get(Vm, wanted.key)
+    lost = [port for port in before.record.ports if port not in wanted.ports] if before else []
+    untold = [port for port in lost if world.facts().get(Port, Port.at(port.network, wanted.id)) is None]
+    world.delete(*(path for port in untold for path in claims_of(port, wanted.id)))
+    world.put(wanted, *(Unique(path=path, owner=wanted.id) for path in claims(wanted)))
+
+
+def claims(wanted: Vm) -> set[str]:
+    return {path for port in wanted.ports for path in claims_of(port, wanted.id)}
+
+
+def claims_of(port: VmPort | Port, vm: str) -> tuple[str, ...]:
+    return keys.port_claims(port.network, vm, port.mac, port.ipv4)
