@@ -1,4 +1,4 @@
-"""Three hosts with guests on four networks and the world outside, all in namespaces: where the attacks of attacks.py happen.
+"""Three hosts with guests on four networks and the world outside, all in namespaces: where test_attacks.py happens.
 
 Guests are taps that the test holds open: what it writes comes from the guest, what it reads was sent to the guest. All is done
 by one processor, in the order in which it was sent: once a frame has come through, those before it have come through or never

@@ -1,6 +1,6 @@
 """What honest guests send, as data: each must come to where it is meant to. Sent by test_attacks.py on attack_site.py.
 
-Marked as attacks are (attacks.py)."""
+Marked as attacks are (hostile.py)."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -36,14 +36,16 @@ from tests.integration.attack_site import (
     DARK,
     DAVE,
     ERIN,
+    HOST_MAC,
     MALLORY,
     MTU,
     RED,
     ROUTER,
     WORLD,
+    WORLD_MAC,
     Guest,
 )
-from tests.integration.attacks import ALL, ALL_MAC, BROADCAST, HOST_MAC, MARK, WORLD_MAC, fragments, said, udp
+from tests.integration.hostile import ALL, ALL_MAC, BROADCAST, MARK, fragments, said, udp
 from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC
 
 PRIVATE_LOCAL = "fe80::1d3a:5b7c:9e2f:4a68"  # as guests make them that don't show their MAC (RFC 7217)

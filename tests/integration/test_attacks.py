@@ -19,13 +19,14 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
+from tests.integration import host_attacks, link_attacks
 from tests.integration.attack_site import ALICE, BOB, CAROL, DAVE, ERIN, MALLORY, TRUDY, Guest, Site, site
-from tests.integration.attacks import ALL, BROADCAST, MARK, SIGNS, Attack, attacks, said, udp
 from tests.integration.errands import Errand, errands
+from tests.integration.hostile import ALL, BROADCAST, MARK, SIGNS, Attack, said, udp
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-ATTACKS = list(attacks())
+ATTACKS = [*link_attacks.attacks(), *host_attacks.attacks()]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6ND_R
 from scapy.layers.l2 import Ether
 
 from tests.integration.attack_site import ALICE, BOB, CAROL, DEADLINE_S, MTU, RED, Guest, Site, site
-from tests.integration.attacks import ALL, MARK, said
+from tests.integration.hostile import ALL, MARK, said
 from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC
 from ucloud.driver.resolver import dnsmasq_process
 from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
