@@ -15,6 +15,7 @@ from ucloud.model.wiring import PortFilter, Segment, Taken, Thing
 T = TypeVar("T", bound=Thing)
 
 LINK_LOCAL = int(IPv6Address("fe80::"))
+PUBLIC, PRIVATE = "inet ucloud public", "inet ucloud private"  # bridges
 MAY = {"ra": "bridge ucloud may_route", "dhcp": "bridge ucloud may_serve"}
 
 
@@ -90,16 +91,14 @@ class Filters:
 
 
 class Zones:
-    sets = frozenset(
-        {*(f"bridge ucloud {name}" for name in ("gateways6", "gateways4", "private")), "inet ucloud public", "inet ucloud private"}
-    )
+    sets = frozenset({f"bridge ucloud {name}" for name in ("gateways6", "gateways4", "private")} | {PUBLIC, PRIVATE})
 
     def elements(self, thing: Segment) -> Iterator[Element]:
         vxlan, words = names.vxlan(thing.vni), " ".join((thing.group, str(thing.mtu), *thing.gateways))
         if thing.public:
-            yield Element("inet ucloud public", (names.bridge(thing.vni),), words)
+            yield Element(PUBLIC, (names.bridge(thing.vni),), words)
         else:
-            yield Element("inet ucloud private", (names.bridge(thing.vni),), words)
+            yield Element(PRIVATE, (names.bridge(thing.vni),), words)
             yield Element("bridge ucloud private", (vxlan,))
         for gateway in thing.gateways:
             address = ip_interface(gateway).ip
@@ -117,7 +116,7 @@ class Zones:
 
     def thing(self, head: Element) -> Segment:
         group, mtu, *gateways = head.comment.split()
-        public = head.set == "inet ucloud public"
+        public = head.set == PUBLIC
         return Segment(vni=int(self.key(head)), group=group, mtu=int(mtu), gateways=tuple(gateways), public=public)
 
 
