@@ -195,12 +195,12 @@ def flush(wide: Wide) -> None:
 @pytest.mark.parametrize(
     ("harm", "mended"),
     [
-        pytest.param(lambda wide: kill(wide, "dnsmasq"), "service", id="dnsmasq"),
-        pytest.param(lambda wide: kill(wide, "bird"), "announc", id="bird"),
+        pytest.param(lambda wide: kill(wide, "dnsmasq"), "resolver", id="dnsmasq"),
+        pytest.param(lambda wide: kill(wide, "bird"), "routers", id="bird"),
         pytest.param(flush, "filter", id="nft"),
         pytest.param(lambda wide: remove(wide, VXLAN), "network", id="vxlan"),
         pytest.param(lambda wide: remove(wide, BRIDGE), "network", id="bridge"),
-        pytest.param(lambda wide: remove(wide, TAP), "port", id="tap"),
+        pytest.param(lambda wide: remove(wide, TAP), "plug", id="tap"),
     ],
 )
 def test_what_somebody_breaks_is_mended_and_said(
