@@ -12,7 +12,7 @@ from ucloud.api.app import create_app
 from ucloud.api.services import Services
 from ucloud.api.watching import SharedView
 from ucloud.base.clock import SystemClock
-from ucloud.base.config import DEFAULTS, Config
+from ucloud.base.config import DEFAULTS, Config, Network
 from ucloud.base.errors import Temporary
 from ucloud.daemon.control import LOOPS
 from ucloud.daemon.network import fake_hands, host_network
@@ -34,6 +34,7 @@ from ucloud.store.view import View
 CONTROL_TTL_S, HOST_TTL_S, POWER_DOWN_S = 2.0, 6.0, 20.0
 RESTART_S = 1.0
 CPUS = 4
+NETWORK = Network(vnis="100-100")  # a story has one network, whose number does not depend on chance
 
 
 class Speaking:
@@ -107,7 +108,7 @@ class Api(Daemon):
 
     def build(self, process: Process) -> None:
         view = SharedView(self.wire, self.stage)
-        self._services = Services(store=self.wire, view=view, pools=lambda _: self._pool, clock=self.stage)
+        self._services = Services(store=self.wire, view=view, pools=lambda _: self._pool, clock=self.stage, network=NETWORK)
         self._http = create_app(self._services).test_client()
         process.connections.append(self._services.hosts.close)
 
@@ -193,7 +194,7 @@ class Machine(Daemon):
         self.id, self.memory_mib = id, memory_mib
         self.guests, self.clock = Guests(stage), HostClock(stage)
         self.has_power, self.boots = True, 1
-        self._pool, self._hands = pool, fake_hands()
+        self.hands, self._pool = fake_hands(), pool
 
     def start(self) -> None:
         if self.has_power:
@@ -204,7 +205,7 @@ class Machine(Daemon):
         view = View(self.wire, prefixes, self.clock, lambda: thread.wake())
         journal = Journal(self.wire, self.id, self.clock, KEPT_OF_HOST, lambda: journal_thread.wake())
         book = View(self.wire, [], self.clock, lambda: wired.wake())
-        network = host_network(self.id, DEFAULTS.network, self._hands, book, self.clock, journal, Impatient())
+        network = host_network(self.id, DEFAULTS.network, self.hands, book, self.clock, journal, Impatient())
         wired = self.run(process, network)
         loop = HostLoop(
             self.wire,
@@ -229,6 +230,7 @@ class Machine(Daemon):
     def lose_power(self) -> None:
         self.has_power = False
         self.stop()
+        self.hands = fake_hands()
         for vm, trace in list(self.guests.machine.items()):
             self.guests.machine[vm] = Trace(None, trace.log)
 

@@ -69,10 +69,10 @@ class Client:
 
     def act(self) -> None:
         chance = self._world.chance
-        if self.networkers.act():
-            return
         kind = chance.random()
-        if kind < PURGES and not self._keep:
+        if self.networkers.act():
+            pass  # somebody did something with networks
+        elif kind < PURGES and not self._keep:
             for id in [id for id in self.vms if chance.random() < 0.7]:
                 self._delete("vm", id)
         elif kind < 0.15:
@@ -90,7 +90,7 @@ class Client:
         if self.vms and chance.random() < 0.05:
             self.send("PATCH", f"/v1/vms/{chance.choice(self.vms)}", {"name": self._name()})
         if chance.random() < 0.04:
-            self.send("PATCH", f"/v1/hosts/{chance.choice(self._hosts)}", {"enabled": chance.random() < 0.7})
+            self.send("PATCH", f"/v1/hosts/{chance.choice(self._hosts)}", {"enabled": chance.random() < 0.6})
 
     def send(
         self, method: str, path: str, body: Any = None, makes: str = "", then: Callable[[Answer], None] = lambda _: None

@@ -28,7 +28,7 @@ class Machine:
     def __init__(self, world: World, host: str, invariants: Invariants, pool: FakePool) -> None:
         self.world, self.host, self.invariants, self.pool = world, host, invariants, pool
         self.hypervisor = FakeHypervisor()
-        self.links = Links(world, host, invariants)
+        self.links = Links(world, host, invariants, self.hypervisor.cut)
 
     def guests(self) -> Mapping[str, Guest]:
         return {vm: trace.guest for vm, trace in self.hypervisor.machine.items() if trace.guest}
@@ -49,6 +49,7 @@ class Machine:
 
     def detach(self, vm: str, mac: str) -> None:
         if self.world.happens(HOLDS):
+            self.hypervisor.cut(vm, mac)
             raise Temporary("the guest does not let go of its interface")
         self.world.say(self.host, f"detaches {mac} from {vm}")
         self.hypervisor.detach(vm, mac)

@@ -52,7 +52,7 @@ class Faults:
             "slowness": (0.4, self._slow_down),
             "clocks": (0.7, self._jump),
             "hands": (0.8, self._spoil),
-            "cables": (1.0, self._damage),
+            "cables": (2.0, self._damage),
         }
         self.weights = {kind: weight * world.chance.choice(WEIGHTS) for kind, (weight, _) in kinds.items()}
         for kind in calm:

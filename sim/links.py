@@ -2,6 +2,7 @@
 `sim.drivers`."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from sim.invariants import Invariants
 from sim.world import Violation, World
@@ -16,12 +17,12 @@ FIRST = {"network": "{0.vni}", "zone": "{0.vni}", "filter": "{0.key}"}  # what m
 
 class Links:
     """`sets`: by the name of one of their things. What must hold is checked whenever the host changes one; a hand may change
-    any at any moment."""
+    any at any moment. cut: called with VM and MAC of an interface whose plug is gone."""
 
-    def __init__(self, world: World, host: str, invariants: Invariants) -> None:
+    def __init__(self, world: World, host: str, invariants: Invariants, cut: Callable[[str, str], None]) -> None:
         self.sets: dict[str, FakeThings] = {}
         fake_hands(self._make)
-        self._world, self._host, self._invariants = world, host, invariants
+        self._world, self._host, self._invariants, self.cut = world, host, invariants, cut
         invariants.traces[host] = self.traces
         self._missing: set[tuple[str, str]] = set()  # set and key of what a hand took away
         self._made: Counter[str] = Counter()  # plug → how often it was made
@@ -50,7 +51,7 @@ class Links:
                 raise Violation(f"{self._host} pulls the plug {key} out, as nobody has told it to")
         self._world.say(self._host, f"removes the {name} {key}")
         self._missing.discard((name, key))
-        self.sets[name].remove([key])
+        self._take(name, key)
 
     def check(self, vm: str, nic: GuestNic) -> None:
         """Its guest gets this interface now. Raises Temporary where there is nothing to plug it into."""
@@ -82,9 +83,15 @@ class Links:
             key = chance.choice(there[name])
             self._world.say("a hand", f"damages the {name} {key} of {self._host}")
             self._missing.add((name, key))
-            self.sets[name].damage(key)
             if chance.random() < 0.5:
-                del self.sets[name].world[key]
+                self._take(name, key)
+            else:
+                self.sets[name].damage(key)
+
+    def _take(self, name: str, key: str) -> None:
+        thing = self.sets[name].world.pop(key, None)
+        if isinstance(thing, Plug) and (thing.vm, thing.mac) in self._held:
+            self.cut(thing.vm, thing.mac)
 
     def lose_power(self) -> None:
         self._missing.clear()

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from sim.api import Answer
     from sim.client import Client
 
-NETWORKED, SHARE = 0.6, 0.3  # of histories; of what people do there
+NETWORKED, SHARE = 0.6, 0.2  # of histories; of what people do there
 MAX_NETWORKS = 3
 RANGES = ("", "10.0.0.0/29", "10.0.1.0/29", "10.0.1.0/28")  # so small that two VMs meet, and two networks
+MISUNDERSTANDING = 0.2  # attaches to a network that somebody else deletes at the same moment
 CHANGE_OF_MIND, CHANGES_S = 0.4, (0.001, 0.01, 0.1, 1.0)
 
 
@@ -70,6 +71,8 @@ class Networkers:
         first, second = ("detach", "attach") if its and chance.random() < 0.5 else ("attach", "detach")
         network = chance.choice(its) if first == "detach" else network
         self._client.act_on(vm, first, {"network": network})
+        if first == "attach" and self._world.happens(MISUNDERSTANDING):
+            self._delete(network)
         if self._world.happens(CHANGE_OF_MIND):
             again = partial(self._client.act_on, vm, second, {"network": network})
             self._world.after(chance.choice(CHANGES_S), again)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from sim import network_sentences as network_sentences  # which make themselves known to the others
 from sim.sentences import Director
 from sim.stage import Stage
 

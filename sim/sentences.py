@@ -69,7 +69,10 @@ class Director:
             stage.note(translate(item.key.removeprefix(Vm.prefix)), state + because)
         for host in self.hosts.values():
             guests = ", ".join(sorted(map(translate, host.guests.actual()))) or "none"
-            stage.note(host.name, f"guests: {guests}" if host.has_power else "has no power")
+            ports = ", ".join(sorted(translate(key.partition("/")[2]) for key in host.hands.plugs.actual()))
+            stage.note(
+                host.name, f"guests: {guests}{f'; ports: {ports}' if ports else ''}" if host.has_power else "has no power"
+            )
         stage.note("the pool", "disks: " + (", ".join(sorted(translate(vm) for vm, _ in self.pool.disks())) or "none"))
 
     # What there is.
@@ -130,7 +133,7 @@ class Director:
         wanted = {field: int(n) for field, n in zip(("cpus", "memory_mib", "disk_mib"), size, strict=True) if n}
         self.api.ask("POST", f"vms/{self.stage.id_of(name)}/actions/resize", json=wanted)
 
-    @sentence(r"a user deletes (?!the image)(.+)")
+    @sentence(r"a user deletes (?!the )(.+)")
     def delete(self, vms: str) -> None:
         for name in listed(vms):
             self.api.ask("DELETE", f"vms/{self.stage.id_of(name)}")

@@ -20,7 +20,7 @@ from ucloud.model.record import Fact, decode
 from ucloud.model.vm import Vm
 from ucloud.store.memory import MemoryStore
 
-ID = re.compile(r"\b(vm|host|image)-[0-9a-hjkmnp-tv-z]{26}\b")
+ID = re.compile(r"\b(vm|host|image|network)-[0-9a-hjkmnp-tv-z]{26}\b")
 SINCE = re.compile(r" since \S+Z")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
