@@ -81,7 +81,7 @@ class Bench:
         self.view.refresh()
         fact = self.view.get(Vm, vm.key)
         assert fact
-        self.put(placement, manifest_for(fact, placement, self._pool))
+        self.put(placement, manifest_for(fact, placement, self._pool, (), {}))
 
     def _timed(self, facts: Facts, now_s: float) -> list[Decision]:
         start_s = time.perf_counter()

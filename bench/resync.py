@@ -117,7 +117,7 @@ def made(number: int, revision: int, pool: Fact[Pool]) -> Iterator[Record]:
     fact = Fact(vm(number).key, vm(number), revision)
     id = fact.record.id
     placement = Placement(vm=id, host=f"host-{number % HOSTS:03}", epoch=1, since=POOL.created, reason="placed by a benchmark")
-    manifest = manifest_for(fact, placement, pool)
+    manifest = manifest_for(fact, placement, pool, (), {})
     yield placement
     yield manifest
     yield Status(

@@ -4,7 +4,7 @@ Called by the host's loop (`ucloud.host.loop`), which never has two steps of one
 again: nothing here depends on how far an earlier one came, only on what is there now.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -40,8 +40,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the host knows of its VMs, by VM id.
 
     errors: what the last step failed with. held: acts that are not due (again) yet. asked_s: for how long the guest has
-    been asked to power down. erased: VMs of which, under their present manifest, everything was removed. replugged: MACs of
-    interfaces that their guests must be given anew. wired: VMs that have ports here, or parts of them.
+    been asked to power down. erased: VMs of which, under their present manifest, everything was removed. wired: VMs
+    that have ports here, or parts of them.
     """
 
     host: str
@@ -52,7 +52,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     held: frozenset[tuple[str, Verb]] = frozenset()
     asked_s: Mapping[str, float] = {}
     erased: frozenset[str] = frozenset()
-    replugged: frozenset[str] = frozenset()
     wired: frozenset[str] = frozenset()
     power_down_s: float = 90.0
 
@@ -131,7 +130,7 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
         if said := say(world, manifest, status, "off", now_s, crashes=crashes):
             return said
         return Act(verb="kill", vm=told.vm, reason="it powered itself off") if guest else None
-    if guest and not has_its_ports(guest, told, world.replugged):
+    if guest and not has_its_ports(guest, told):
         return Act(verb="wire", vm=told.vm, reason="its ports are not as told", manifest=told)
     if guest:
         return say(world, manifest, status, "running", now_s, crashes=crashes)
@@ -142,8 +141,8 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
     return said or Act(verb="start", vm=told.vm, reason=f"boot {told.boots}", manifest=told)
 
 
-def has_its_ports(guest: Guest, told: Manifest, replugged: Set[str]) -> bool:
-    return guest.macs == {port.mac for port in told.ports} and not guest.macs & (replugged | guest.cut)
+def has_its_ports(guest: Guest, told: Manifest) -> bool:
+    return guest.macs == {port.mac for port in told.ports} and not guest.cut
 
 
 def end(

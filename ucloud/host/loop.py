@@ -162,7 +162,6 @@ class HostLoop:
             erased=frozenset(
                 vm for vm, manifest in self._erased.items() if vm in manifests and manifests[vm].record == manifest
             ),
-            replugged=self._network.replugged,
             wired=self._network.vms,
             power_down_s=self._power_down_s,
         )
@@ -304,26 +303,20 @@ class HostLoop:
             pool.add_disk(manifest.vm, disk.name, disk.image, disk.size_mib)
             attachments[disk.name] = pool.attachment(manifest.vm, disk.name)
         self._network.add(manifest)
-        nics = self._network.nics(manifest)
-        self._hypervisor.start(wanted.guest(manifest, attachments, nics))
-        self._network.plugged({nic.mac for nic in nics})
+        self._hypervisor.start(wanted.guest(manifest, attachments, self._network.nics(manifest)))
 
     def _wire(self, manifest: Manifest) -> None:
-        """What is taken away is cut off first: a guest may take its time to let go of an interface, or never do."""
+        """What is taken away is cut off first: a guest may take its time to let go of an interface, or never do. One cut
+        though it is wanted is replaced: somebody has deleted its port by hand."""
         self._network.add(manifest)
         guest, nics = self._hypervisor.actual([manifest.vm]).get(manifest.vm), self._network.nics(manifest)
         if guest is None:
             return
-        dead = guest.macs & (self._network.replugged | guest.cut)
-        new = [nic for nic in nics if nic.mac not in guest.macs]
-        again = [nic for nic in nics if nic.mac in dead]
-        for nic in new:
-            self._hypervisor.attach(manifest.vm, nic)
-        for mac in sorted(dead | guest.macs - {nic.mac for nic in nics}):
+        for nic in nics:
+            if nic.mac not in guest.macs - guest.cut:
+                self._hypervisor.attach(manifest.vm, nic)
+        for mac in sorted(guest.macs - {nic.mac for nic in nics}):
             self._hypervisor.detach(manifest.vm, mac)
-        for nic in again:
-            self._hypervisor.attach(manifest.vm, nic)
-        self._network.plugged(dead)
 
     def _erase(self, manifest: Manifest) -> None:
         if manifest.disks_do == "delete":
@@ -375,7 +368,7 @@ def is_wanted(
         guest = running.get(vm)
         if guest is None:
             return is_on and verb == "start"
-        return is_on and verb == "wire" and not has_its_ports(guest, told[vm], network.replugged)
+        return is_on and verb == "wire" and not has_its_ports(guest, told[vm])
     return vm in {"unwire": network.vms, "erase": known}.get(verb, running)
 
 

@@ -61,7 +61,6 @@ class HostNetwork:
         self._is_told = False  # before, nothing is removed: who is here is not known
         self._mended_s = float("-inf")
         self._said: set[str] = set()  # troubles
-        self._replugged: set[str] = set()  # MACs
 
     def add(self, manifest: Manifest) -> None:
         """Exactly what this manifest asks for is there for its VM. Raises Temporary."""
@@ -90,16 +89,6 @@ class HostNetwork:
     def vms(self) -> frozenset[str]:
         """Whose part is wanted, or not all removed."""
         return frozenset(vm for vm, manifest in list(self._manifests.items()) if manifest.ports)
-
-    @property
-    def replugged(self) -> frozenset[str]:
-        """MACs of guests' interfaces whose plug was gone and was made anew. The guest still holds the one that is gone: it must
-        be given another, which `plugged` says."""
-        return frozenset(self._replugged)
-
-    def plugged(self, macs: Collection[str]) -> None:
-        with self._lock:
-            self._replugged -= set(macs)
 
     def keep(self, manifests: Mapping[str, Manifest], unknown: Collection[str] = ()) -> None:
         """These are the VMs whose part is wanted; called at each look at all of them. What is missing or too much is brought
@@ -135,7 +124,6 @@ class HostNetwork:
             failed = [
                 f"{name} of {self._called(thing)}: {why}" if thing else f"{name}: {why}" for name, thing, why in done.failed
             ]
-            self._replugged |= {thing.mac for thing in done.lost if isinstance(thing, Plug)}
         except Temporary as error:
             repaired, failed = [], [error.message]
         for what in repaired:

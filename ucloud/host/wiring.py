@@ -28,11 +28,10 @@ class Set(NamedTuple):
 
 class Mended(NamedTuple):
     """mended: what somebody else had changed and is as it should be again; failed: what cannot be made so, and why; both with
-    the name of their set. lost: what had been there and was gone altogether."""
+    the name of their set."""
 
     mended: list[tuple[str, Thing]]
     failed: list[tuple[str, Thing | None, str]]
-    lost: list[Thing]
 
 
 class Wiring:
@@ -82,7 +81,7 @@ class Wiring:
     def mend(self, spared: Collection[str] = ()) -> Mended:
         """Look at everything, and make it as it should be. spared: VMs of which nobody knows what they need now: of networks
         that one of them is on, nothing is removed. Raises Temporary where it cannot even be looked at."""
-        before, done = self._there, Mended([], [], [])
+        before, done = self._there, Mended([], [])
         broken: list[str] = []  # keys
         order = [kind for kind, _ in self._sets]
         self._look()
@@ -91,8 +90,6 @@ class Wiring:
                 continue
             was_there = before is not None and self._was_there(before, id)
             wanted = self._wanted(id)
-            if was_there and self._is_gone(id):
-                done.lost.append(wanted)
             try:
                 self._add([id])
             except Temporary as error:
@@ -146,9 +143,6 @@ class Wiring:
     def _is_there(self, id: Id) -> bool:
         assert self._there is not None
         return self._was_there(self._there, id)
-
-    def _is_gone(self, id: Id) -> bool:
-        return any(id.key not in there for (kind, _), there in self._of_each_set() if kind is id.kind)
 
     def _was_there(self, then: Sequence[Mapping[str, Thing | None]], id: Id) -> bool:
         wanted = self._wanted(id)
