@@ -241,7 +241,7 @@ class QemuWorld:
         return nic
 
     def add_tap(self, nic: GuestNic) -> None:
-        subprocess.run(["ip", "tuntap", "add", nic.tap, "mode", "tap", "vnet_hdr"], check=True)
+        subprocess.run(["ip", "tuntap", "add", nic.tap, "mode", "tap"], check=True)
         subprocess.run(["ip", "link", "set", nic.tap, "up"], check=True)
 
     def cut(self, driver: Hypervisor, vm: str, nic: GuestNic) -> None:

@@ -103,6 +103,14 @@ def plugs() -> Iterator[Subject]:
         ip(f"tuntap add {taken} mode tap", f'link set {taken} alias "ucloud x{DB.vm} {DB.mac} public fd00::1"')
         return by_hand(f"link delete {taken}")
 
+    def with_header() -> None:
+        """But for that it is as it was."""
+        alias = iproute.links([TAP])[TAP].ifalias
+        ip(f"link delete {TAP}", f"tuntap add {TAP} mode tap vnet_hdr", f'link set {TAP} alias "{alias}"')
+        for setting, value in iproute.silence(TAP):
+            iproute.set_kernel(setting, value)
+        ip(f"link set {TAP} mtu {WEB.mtu} master {BRIDGE} up")
+
     with on_a_host() as driver:
         driver().segments.add([PUBLIC, PRIVATE])
         yield Subject(
@@ -119,6 +127,7 @@ def plugs() -> Iterator[Subject]:
                 "MTU": by_hand(f"link set {TAP} mtu 1300"),
                 "no tap by that name": by_hand(f"link delete {TAP}", f"link add {TAP} type bridge"),
                 "tap just made": by_hand(f"link delete {TAP}", f"tuntap add {TAP} mode tap"),
+                "tap that takes virtio's header": with_header,
                 "tap heard by the host": lambda: iproute.set_kernel(f"ipv6/conf/{TAP}/disable_ipv6", "0"),
                 "no alias": by_hand(f'link set {TAP} alias ""'),
                 "another alias": by_hand(f'link set {TAP} alias "mine"'),

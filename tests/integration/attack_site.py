@@ -25,7 +25,7 @@ from scapy.packet import Raw
 from tests.namespaces import Namespace, Underlay, ip, underlay
 from ucloud.driver.overlay import iproute, names
 from ucloud.driver.overlay.linux import LinuxOverlay
-from ucloud.driver.overlay.plugs import IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, TUNSETIFF
+from ucloud.driver.overlay.plugs import IFF_NO_PI, IFF_TAP, TUNSETIFF
 from ucloud.driver.packetfilter.nft import NftPacketFilter
 from ucloud.ipam.allocate import address, link_local
 from ucloud.model.network import Allowed
@@ -33,7 +33,6 @@ from ucloud.model.wiring import Plug, PortFilter, Segment, Taken
 
 MTU = 1430
 DEADLINE_S = 20.0
-VNET_HEADER = bytes(10)  # virtio's: no offloads
 WORLD, WORLD_ON_WIRE = "fd00:ee::1", "fd00:aa::ff"
 WORLD_MAC, HOST_MAC = "02:ff:00:00:00:ff", "02:ff:00:00:00:01"  # the first host's on the underlay
 DAEMON_PORT = 2379  # etcd's
@@ -93,15 +92,15 @@ class Guest:
     def open(self) -> None:
         """As qemu has it. In the host's namespace."""
         self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        fcntl.ioctl(self.descriptor, TUNSETIFF, struct.pack("16sH22x", self.tap.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        fcntl.ioctl(self.descriptor, TUNSETIFF, struct.pack("16sH22x", self.tap.encode(), IFF_TAP | IFF_NO_PI))
 
     def send(self, frame: bytes) -> None:
-        os.write(self.descriptor, VNET_HEADER + frame)
+        os.write(self.descriptor, frame)
 
     def heard(self) -> Iterator[bytes]:
         try:
             while True:
-                yield os.read(self.descriptor, 70000)[len(VNET_HEADER) :]
+                yield os.read(self.descriptor, 70000)
         except BlockingIOError:
             return
 

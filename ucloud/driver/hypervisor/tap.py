@@ -16,7 +16,7 @@ from ucloud.base.errors import Temporary
 
 TUN = "/dev/net/tun"
 TUNSETIFF, TUNGETIFF = 0x400454CA, 0x800454D2
-IFF_TAP, IFF_PERSIST, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x0800, 0x1000, 0x4000
+IFF_TAP, IFF_PERSIST, IFF_NO_PI = 0x0002, 0x0800, 0x1000
 IFREQ = struct.Struct("16sH22x")  # name, flags
 IFREQ_DATA = struct.Struct("16sP16x")  # name, address of what follows
 SIOCETHTOOL, ETHTOOL_GLINK = 0x8946, 0x0A
@@ -27,13 +27,14 @@ class EthtoolValue(ctypes.Structure):
 
 
 def open_tap(name: str) -> int:
-    """A descriptor of an existing tap that nobody has open; frames carry virtio's header. Raises Temporary."""
+    """A descriptor of an existing tap that nobody has open. Frames carry no virtio header: what it asks of the kernel is done
+    after the packet filter has looked (see overlay/plugs.py). Raises Temporary."""
     try:
         tap = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise Temporary(f"{TUN} cannot be opened: {error.strerror}") from error
     try:
-        fcntl.ioctl(tap, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        fcntl.ioctl(tap, TUNSETIFF, IFREQ.pack(name.encode(), IFF_TAP | IFF_NO_PI))
         _, flags = IFREQ.unpack(fcntl.ioctl(tap, TUNGETIFF, bytes(IFREQ.size)))
         if not flags & IFF_PERSIST:  # it was made by the call above, and goes with the descriptor
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))

@@ -1,7 +1,9 @@
 """Where guests' interfaces are plugged in: persistent taps of a Linux host, and routes to their addresses. See `LinuxOverlay`.
 
 A tap's alias says what cannot be read elsewhere: whose it is, its guest's MAC and addresses, and whether they are public.
-Addresses have permanent neighbour entries: the host never asks for them, and nobody else can answer.
+It takes frames without virtio's header: with one, a guest could have any two bytes of a frame written, as its "checksum", after
+the packet filter has looked at it. Addresses have permanent neighbour entries: the host never asks for them, and nobody else
+can answer.
 """
 
 import fcntl
@@ -20,9 +22,9 @@ BRIDGE = re.compile(rf"{names.BRIDGE}[0-9a-f]{{6}}")
 PROTOCOLS = str(names.ROUTE_PUBLIC), str(names.ROUTE_PRIVATE)
 ALIAS = re.compile(r"ucloud (\S+) ([0-9a-f:]{17}) (public|private)((?: [0-9a-f.:]+)*)")
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
-IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000  # the last: frames of guests keep what offloads need
+IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
 
-TAP = {"type": "tap", "persist": True}
+TAP = {"type": "tap", "persist": True, "vnet_hdr": False}
 
 Place = tuple[str, str]  # a bridge, and an address on it
 
@@ -143,7 +145,7 @@ def make_tap(name: str, links: Mapping[str, Link]) -> None:
         iproute.change([f"link delete {name}"] if name in links else [])
         try:
             with open("/dev/net/tun", "rb", buffering=0) as device:
-                fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+                fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
                 fcntl.ioctl(device, TUNSETOWNER, 0)  # without one it is anybody's who may open the device
                 fcntl.ioctl(device, TUNSETPERSIST, 1)
         except OSError as error:
