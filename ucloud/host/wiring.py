@@ -97,7 +97,9 @@ class Wiring:
                 broken.append(id.key)
             else:
                 done.mended.extend([(self._name(id), wanted)] if was_there else [])
-        strange = [(id, id.key.split("/")) for id in self._found() - self._users.keys()]
+        found = self._found()
+        self._unwanted &= found
+        strange = [(id, id.key.split("/")) for id in found - self._users.keys()]
         left = {vni for _, (vni, *rest) in strange if spared and rest and rest[0] in spared}
         try:
             self._remove([id for id, (vni, *_) in strange if vni not in left])
