@@ -41,7 +41,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     errors: what the last step failed with. held: acts that are not due (again) yet. asked_s: for how long the guest has
     been asked to power down. erased: VMs of which, under their present manifest, everything was removed. wired: VMs
-    that have ports here, or parts of them.
+    that have ports here, or parts of them, and the ports' MACs.
     """
 
     host: str
@@ -52,7 +52,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     held: frozenset[tuple[str, Verb]] = frozenset()
     asked_s: Mapping[str, float] = {}
     erased: frozenset[str] = frozenset()
-    wired: frozenset[str] = frozenset()
+    wired: Mapping[str, frozenset[str]] = {}
     power_down_s: float = 90.0
 
 
@@ -119,6 +119,9 @@ def stop(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gu
 def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None, now_s: float) -> Step | None:
     """A guest runs once for each (epoch, boots), unless it crashed."""
     told = manifest.record
+    wired = world.wired.get(told.vm, frozenset())
+    if guest is None and not wired <= macs_of(told):  # before it is confirmed: their addresses may be somebody else's soon
+        return Act(verb="unwire", vm=told.vm, reason="its ports are not as told")
     if guest and (guest.epoch, guest.boots) != (told.epoch, told.boots):
         return end(world, manifest, status, guest, f"told to boot again ({told.boots})", now_s)
     if status is None or (status.record.epoch, status.record.boots) != (told.epoch, told.boots):
@@ -130,7 +133,7 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
         if said := say(world, manifest, status, "off", now_s, crashes=crashes):
             return said
         return Act(verb="kill", vm=told.vm, reason="it powered itself off") if guest else None
-    if guest and not has_its_ports(guest, told):
+    if guest and not (has_its_ports(guest, told) and wired <= macs_of(told)):
         return Act(verb="wire", vm=told.vm, reason="its ports are not as told", manifest=told)
     if guest:
         return say(world, manifest, status, "running", now_s, crashes=crashes)
@@ -142,7 +145,11 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
 
 
 def has_its_ports(guest: Guest, told: Manifest) -> bool:
-    return guest.macs == {port.mac for port in told.ports} and not guest.cut
+    return guest.macs == macs_of(told) and not guest.cut
+
+
+def macs_of(told: Manifest) -> frozenset[str]:
+    return frozenset(port.mac for port in told.ports)
 
 
 def end(

@@ -162,7 +162,7 @@ class HostLoop:
             erased=frozenset(
                 vm for vm, manifest in self._erased.items() if vm in manifests and manifests[vm].record == manifest
             ),
-            wired=self._network.vms,
+            wired=self._network.wired,
             power_down_s=self._power_down_s,
         )
 
@@ -369,7 +369,7 @@ def is_wanted(
         if guest is None:
             return is_on and verb == "start"
         return is_on and verb == "wire" and not has_its_ports(guest, told[vm])
-    return vm in {"unwire": network.vms, "erase": known}.get(verb, running)
+    return vm in {"unwire": network.wired, "erase": known}.get(verb, running)
 
 
 def described(inventory: Inventory) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Temporary
+from ucloud.host.decide import macs_of
 from ucloud.host.wiring import Set, Wiring
 from ucloud.model import keys
 from ucloud.model.event import News
@@ -56,6 +57,7 @@ class HostNetwork:
         self._lock = lock or threading.Lock()  # of what follows; held for as long as the system takes
         self._wiring = Wiring(sets)
         self._manifests: dict[str, Manifest] = {}  # VMs whose part is wanted
+        self._wired: dict[str, frozenset[str]] = {}  # MACs of all ports of a VM of which something may be here
         self._unknown: frozenset[str] = frozenset()  # VMs
         self._is_ready = False  # `care` has succeeded
         self._is_told = False  # before, nothing is removed: who is here is not known
@@ -68,7 +70,10 @@ class HostNetwork:
             self._manifests[manifest.vm] = manifest
             if not self._is_ready:
                 self._take_care()
+            macs = macs_of(manifest)
+            self._wired[manifest.vm] = self._wired.get(manifest.vm, frozenset()) | macs
             self._wiring.want(manifest.vm, self._things(manifest))
+            self._wired[manifest.vm] = macs
         self._book.wake()
 
     def remove(self, vm: str) -> None:
@@ -76,6 +81,7 @@ class HostNetwork:
         with self._lock:
             self._wiring.clear(vm)
             self._manifests.pop(vm, None)
+            self._wired.pop(vm, None)
         self._book.wake()
 
     def nics(self, manifest: Manifest) -> tuple[GuestNic, ...]:
@@ -86,9 +92,9 @@ class HostNetwork:
         )
 
     @property
-    def vms(self) -> frozenset[str]:
-        """Whose part is wanted, or not all removed."""
-        return frozenset(vm for vm, manifest in list(self._manifests.items()) if manifest.ports)
+    def wired(self) -> Mapping[str, frozenset[str]]:
+        """VMs of which there may be something here, and the MACs of their ports."""
+        return {vm: macs for vm, macs in list(self._wired.items()) if macs}  # without the lock: the host's loop must not wait
 
     def keep(self, manifests: Mapping[str, Manifest], unknown: Collection[str] = ()) -> None:
         """These are the VMs whose part is wanted; called at each look at all of them. What is missing or too much is brought
@@ -100,6 +106,7 @@ class HostNetwork:
             for vm in changed:
                 self._wiring.note(vm, self._things(manifests[vm]) if vm in manifests else ())
             self._manifests = dict(manifests)
+            self._wired = {vm: self._wired.get(vm, frozenset()) | macs_of(told) for vm, told in manifests.items()}
             is_news, self._is_told = bool(changed) or not self._is_told, True
             if is_news:
                 self._mended_s = float("-inf")

@@ -41,7 +41,7 @@ class Wiring:
         self._sets = sets
         self._wants: dict[str, dict[Id, Thing]] = {}  # of each user
         self._users: dict[Id, dict[str, Thing]] = {}  # what each user says that a thing should be; the last one counts
-        self._unwanted: set[Id] = set()  # to be removed
+        self._unwanted: dict[Id, str] = {}  # to be removed, and who wanted it last
         self._there: list[dict[str, Thing | None]] | None = None  # in each set, when we looked and by what we did since
 
     @property
@@ -55,7 +55,7 @@ class Wiring:
         if self._there is None:
             self._look()
         self._add(wanted)
-        self._remove(self._unwanted)
+        self._remove([id for id, by in self._unwanted.items() if by == user])
 
     def clear(self, vm: str) -> None:
         """Nothing is there for this VM that nobody wants, whoever made it. Raises Temporary."""
@@ -72,10 +72,12 @@ class Wiring:
             self._users[id].pop(user)
         for id, thing in wanted.items():
             self._users.setdefault(id, {})[user] = thing
-        self._unwanted |= {id for id in before if not self._users[id]}
-        self._unwanted -= wanted.keys()
-        for id in self._unwanted:
-            self._users.pop(id, None)
+        for id in before:
+            if not self._users[id]:
+                del self._users[id]
+                self._unwanted[id] = user
+        for id in wanted:
+            self._unwanted.pop(id, None)
         return wanted.keys()
 
     def mend(self, spared: Collection[str] = ()) -> Mended:
@@ -89,16 +91,16 @@ class Wiring:
             if self._is_there(id) or any(rests_on(id.key, key) for key in broken):
                 continue
             was_there = before is not None and self._was_there(before, id)
-            wanted = self._wanted(id)
+            name, wanted = self._missing_from(id), self._wanted(id)
             try:
                 self._add([id])
             except Temporary as error:
-                done.failed.append((self._name(id), wanted, error.message))
+                done.failed.append((name, wanted, error.message))
                 broken.append(id.key)
             else:
-                done.mended.extend([(self._name(id), wanted)] if was_there else [])
+                done.mended.extend([(name, wanted)] if was_there else [])
         found = self._found()
-        self._unwanted &= found
+        self._unwanted = {id: user for id, user in self._unwanted.items() if id in found}
         strange = [(id, id.key.split("/")) for id in found - self._users.keys()]
         left = {vni for _, (vni, *rest) in strange if spared and rest and rest[0] in spared}
         try:
@@ -119,12 +121,22 @@ class Wiring:
             there.update({thing.key: thing for thing in missing})
 
     def _remove(self, ids: Collection[Id]) -> None:
+        """One that cannot be removed keeps no other from it, but for what it rests on."""
+        failed: dict[Id, Temporary] = {}
         for (kind, driver), there in reversed(self._of_each_set()):
-            keys = [id.key for id in ids if id.kind is kind and id.key in there]
-            self._do(driver.remove, keys, keys, there)
-            for key in keys:
-                del there[key]
-        self._unwanted -= {*ids}
+            for id in [id for id in ids if id.kind is kind and id.key in there]:
+                if any(rests_on(other.key, id.key) for other in failed):
+                    continue
+                try:
+                    self._do(driver.remove, [id.key], [id.key], there)
+                    del there[id.key]
+                except Temporary as trouble:
+                    failed[id] = trouble
+        for id in ids:
+            if all(id.key not in there for (kind, _), there in self._of_each_set() if kind is id.kind):
+                self._unwanted.pop(id, None)
+        for error in failed.values():
+            raise error
 
     def _do(self, act: Callable[[Any], None], what: Sequence[Any], keys: Iterable[str], there: dict[str, Thing | None]) -> None:
         """Whatever becomes of it, we don't know before we look again."""
@@ -153,9 +165,10 @@ class Wiring:
     def _found(self) -> frozenset[Id]:
         return frozenset(Id(kind, key) for (kind, _), there in self._of_each_set() for key in there)
 
-    def _name(self, id: Id) -> str:
-        """Of the set that brings it about first."""
-        return next(driver.name for kind, driver in self._sets if kind is id.kind)
+    def _missing_from(self, id: Id) -> str:
+        """The name of the first set that does not have it as it should be."""
+        wanted, sets = self._wanted(id), self._of_each_set()
+        return next(driver.name for (kind, driver), there in sets if kind is id.kind and there.get(id.key) != wanted)
 
 
 def rests_on(key: str, other: str) -> bool:

@@ -5,6 +5,7 @@ parts of keys, paths and command lines, its numbers are added up. Here stands on
 writes; the API refuses more, and tells people why.
 """
 
+import contextlib
 import functools
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -95,15 +96,15 @@ def _check_network(network: Network | NetworkRef) -> None:
         raise msgspec.ValidationError(f"ipv6: {network.ipv6} is no /64")
     if network.ipv4:
         _check_as(IPv4Network, "ipv4", network.ipv4)
+        if IPv4Network(network.ipv4).prefixlen > 29:
+            raise msgspec.ValidationError(f"ipv4: {network.ipv4} has no room for a router and a VM")
 
 
 def _check_as(kind: type[IPv4Address | IPv6Address | IPv4Network | IPv6Network], field: str, text: str) -> None:
-    """As ucloud writes it, so that texts can be compared."""
-    try:
-        if str(kind(text)) == text:
+    """As ucloud writes it, so that texts can be compared, and without a scope, which may hold anything (fe80::1%eth0)."""
+    with contextlib.suppress(ValueError):
+        if str(kind(text)) == text and "%" not in text:
             return
-    except ValueError:
-        pass
     raise msgspec.ValidationError(f"{field}: {text[:80]!r} is not as ucloud writes it")
 
 

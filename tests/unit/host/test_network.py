@@ -129,6 +129,28 @@ def test_a_guest_that_kept_a_dead_interface_gets_a_live_one_when_its_port_comes_
     assert (guest.macs, guest.cut) == ({ON_WEB.mac}, frozenset())
 
 
+def test_a_port_that_cannot_be_removed_is_not_said_to_be_gone() -> None:
+    machine = running(ON_WEB, ON_DB)
+    machine.hands.plugs.before = refuse_removal
+    machine.put(told(ON_WEB, revisions={"vm": 8}))
+    for _ in range(3):
+        machine.settle()
+        machine.clock.pass_s(PERIOD_S)
+        machine.network.step()
+    assert machine.status
+    assert (machine.status.revisions, machine.status.error) == ({}, "wire: it does not go")
+    machine.hands.plugs.before = lambda call: None
+    machine.clock.pass_s(60.0)
+    machine.settle()
+    assert machine.status.revisions == {"vm": 8}
+    assert keys(machine)["port"] == [f"100/{VM}"]
+
+
+def refuse_removal(call: str) -> None:
+    if call == "remove":
+        raise Temporary("it does not go")
+
+
 def test_a_stopped_vm_has_nothing_and_gets_it_back() -> None:
     machine = running(ON_WEB)
     machine.put(told(ON_WEB, want="stopped", hard=True))

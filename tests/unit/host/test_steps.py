@@ -87,6 +87,17 @@ def test_a_running_guest_gets_the_ports_that_it_is_told_before_they_are_confirme
     assert act(manifest(want="stopped", hard=True), status(), there) == ("kill", "told to stop at once")
 
 
+def test_a_port_is_gone_before_that_is_confirmed() -> None:
+    """Its addresses may be somebody else's as soon as it is."""
+    before, now = status(revisions={"vm": 5}), manifest(revisions={"vm": 6})
+    wired = {"vm-a": frozenset({"02:00:00:00:00:01"})}
+    assert act(now, before, guest(), wired=wired) == ("wire", "its ports are not as told"), "its interface was never attached"
+    assert act(now, before, None, wired=wired) == ("unwire", "its ports are not as told"), "it crashed"
+    booting = status(phase="stopping", boots=0)
+    assert act(now, booting, None, wired=wired) == ("unwire", "its ports are not as told"), "it was reset"
+    assert act(manifest(want="stopped"), before, None, wired=wired) == ("unwire", "it is stopped")
+
+
 def test_a_guest_is_left_alone_when_something_else_of_its_vm_changes() -> None:
     assert said(manifest(revisions={"vm": 6}), status(revisions={"vm": 5}), guest()) == status(revisions={"vm": 6})
 

@@ -102,7 +102,7 @@ def test_what_changed_by_hand_is_mended_and_said() -> None:
     world.segments.world.pop("1")
     world.names.damage("1/a")
     world.segments.world["3"] = world.zones.world["3"] = segment(3)
-    assert wiring.mend() == ([("zone", segment(1)), ("name", name("a"))], [])
+    assert wiring.mend() == ([("network", segment(1)), ("name", name("a"))], [])
     assert world.there() == [segment(2), segment(1), name("a")]
     assert wiring.mend() == ([], [])
 
@@ -125,7 +125,7 @@ def test_one_that_cannot_be_mended_does_not_keep_others_from_it() -> None:
     world.segments.world.clear()
     world.segments.fail_next("add")
     mended, failed = wiring.mend()
-    assert (mended, failed) == ([("zone", segment(2))], [("zone", segment(1), "add of a network failed")])
+    assert (mended, failed) == ([("network", segment(2))], [("network", segment(1), "add of a network failed")])
     assert wiring.mend()[1] == []
     assert [thing.key for thing in world.segments.world.values() if thing] == ["2", "1"]
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_mended_keeps_what_rests_on_it_waiting() -> None:
     wiring = world.wiring()
     wiring.note("a", [name("a"), segment(1), segment(2)])
     world.segments.fail_next("add")
-    assert wiring.mend().failed == [("zone", segment(1), "add of a network failed")]
+    assert wiring.mend().failed == [("network", segment(1), "add of a network failed")]
     assert world.names.world == {}
     wiring.mend()
     assert world.there() == [segment(2), segment(1), name("a")]
@@ -153,6 +153,28 @@ def test_what_an_earlier_daemon_made_for_a_vm_goes_with_it() -> None:
     wiring.note("b", [segment(1), name("b")])
     wiring.clear("a")
     assert world.there() == [segment(1), name("b")]
+
+
+def test_what_cannot_be_removed_is_only_its_own_users_trouble() -> None:
+    world = World()
+    wiring = world.wiring()
+    wiring.want("a", [segment(1), name("a")])
+    wiring.want("b", [segment(2)])
+    world.names.before = refuse
+    for _ in range(2):
+        with pytest.raises(Temporary):
+            wiring.want("a", [])
+        wiring.want("b", [segment(3)])
+        wiring.want("b", [segment(2)])
+    assert world.there() == [segment(1), segment(2), name("a")], "what it rests on stays, too"
+    world.names.before = lambda call: None
+    wiring.want("a", [])
+    assert world.there() == [segment(2)]
+
+
+def refuse(call: str) -> None:
+    if call == "remove":
+        raise Temporary("it does not go")
 
 
 def test_what_an_earlier_daemon_left_is_taken_over_or_removed() -> None:

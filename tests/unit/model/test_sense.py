@@ -8,6 +8,7 @@ from ucloud.base.ids import new_id
 from ucloud.model.bookkeeping import Idempotency
 from ucloud.model.event import Event
 from ucloud.model.image import Image
+from ucloud.model.network import ManifestPort, Network, NetworkRef, Port, VmPort
 from ucloud.model.record import Record
 from ucloud.model.sense import check
 from ucloud.model.vm import Disk, PoolRef
@@ -16,6 +17,9 @@ IMAGE = Image(id="image-1", name="tiny", pool="local", bytes=1, sha256="0", crea
 REQUEST = Idempotency(project="default", name="A.b_c:d", body="0", created=EARLIER)
 HOST = host("host-1")[0]
 EVENT = Event(id="e1", writer="host-1", time=EARLIER, verb="running", about="vm/a", name="Anything", reason="")
+NETWORK = Network(id="network-a", name="a", vni=1, ipv6="fd00::/64", ipv4="10.0.0.0/29", mtu=1430, created=EARLIER)
+REF = NetworkRef(id="network-a", name="a", vni=1, ipv6="fd00::/64", mtu=1430)
+PORT = Port(network="network-a", vm="vm-a", name="a", mac="02:00:00:00:00:01", ipv6="fd00::1", ipv4="10.0.0.2", host="host-1")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +34,10 @@ EVENT = Event(id="e1", writer="host-1", time=EARLIER, verb="running", about="vm/
         IMAGE,
         REQUEST,
         EVENT,
+        NETWORK,
+        PORT,
+        vm(ports=(VmPort(network="network-a", mac=PORT.mac, ipv6=PORT.ipv6),)),
+        manifest(ports=(ManifestPort(network=REF, mac=PORT.mac, ipv6=PORT.ipv6),)),
         *host("host-1"),
     ],
 )
@@ -68,6 +76,20 @@ def disk(path: str) -> tuple[Disk]:
         status(since="2026-12-24T18:00:00"),
         status(since="9999-12-31T23:59:59-23:59"),
         msgspec.structs.replace(EVENT, time=""),
+        msgspec.structs.replace(PORT, mac="02:00:00:00:00:01\n"),
+        msgspec.structs.replace(PORT, ipv6='fd00::1%x" } ; flush ruleset'),
+        msgspec.structs.replace(PORT, ipv6="fd00:0::1"),
+        msgspec.structs.replace(PORT, ipv4="10.0.0.1/8"),
+        msgspec.structs.replace(PORT, name="a b"),
+        msgspec.structs.replace(NETWORK, ipv6="fd00::/48"),
+        msgspec.structs.replace(NETWORK, ipv4="10.0.0.1/32"),
+        msgspec.structs.replace(NETWORK, vni=0),
+        msgspec.structs.replace(NETWORK, vni=1 << 24),
+        msgspec.structs.replace(NETWORK, mtu=100),
+        msgspec.structs.replace(NETWORK, name="../x"),
+        vm(ports=(VmPort(network="network-a/../b", mac=PORT.mac, ipv6=PORT.ipv6),)),
+        manifest(ports=(ManifestPort(network=msgspec.structs.replace(REF, vni=-1), mac=PORT.mac, ipv6=PORT.ipv6),)),
+        manifest(ports=(ManifestPort(network=REF, mac="00:00:5e:00:02:01", ipv6=PORT.ipv6),)),
     ],
 )
 def test_what_only_a_stranger_writes_does_not(record: Record) -> None:
