@@ -225,6 +225,8 @@ def dhcp_servers() -> Iterator[Attack]:
     yield attack("DHCPv6 answer from another port", said(ip6() / UDP(sport=5000, dport=546) / reply))
     yield attack("DHCPv6 relay", said(ip6() / UDP(sport=547, dport=547) / reply))
     yield attack("DHCPv6 answer behind options", said(ip6() / IPv6ExtHdrDestOpt() / UDP(sport=547, dport=546) / reply))
+    cut = ip6() / IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(12))]) / UDP(sport=547, dport=546) / reply / Raw(bytes(80))
+    yield parts("DHCPv6 answer behind options that a fragment cuts", *fragments(cut, 8))
     yield parts("DHCPv6 answer in fragments", *fragments(ip6() / UDP(sport=547, dport=546) / reply / Raw(bytes(80)), 16))
     offer = BOOTP(op=2, yiaddr=DAVE.ip4, siaddr=TRUDY.ip4) / DHCP(options=[("message-type", "offer"), "end"])
     own = IP(src=TRUDY.ip4, dst="255.255.255.255")
