@@ -89,7 +89,7 @@ class Client:
             self._look(chance.choice(self.vms))
         if self.vms and chance.random() < 0.05:
             self.send("PATCH", f"/v1/vms/{chance.choice(self.vms)}", {"name": self._name()})
-        if chance.random() < 0.04:
+        if chance.random() < 0.1:
             self.send("PATCH", f"/v1/hosts/{chance.choice(self._hosts)}", {"enabled": chance.random() < 0.6})
 
     def send(

@@ -21,7 +21,7 @@ STANDS_S = (0.5, 3.0, 8.0, 20.0, 90.0)
 AILS_S = (1.0, 4.0, 10.0)
 BEHIND_S = 10.0
 SPOILED = (b"\xff\xfe", b"{}", b"null", b'{"id":7}', b'{"vm":"../etc","host":"h1"}', b"")
-SPOILS = ("vm/", "placement/", "manifest/", "status/", "network/", "port/")
+SPOILS = ("vm/", "placement/", "manifest/", "manifest/", "manifest/", "status/", "network/", "port/")
 SPOILED_S = (2.0, 10.0, 40.0)
 
 
@@ -43,7 +43,7 @@ class Faults:
             "kills": (2.0, self._kill),
             "upgrades": (4.0, self._stop_control),
             "power": (3.0, self._touch_power),
-            "cuts": (2.0, self._cut),
+            "cuts": (3.0, self._cut),
             "pauses": (1.0, self._stand_still),
             "compactions": (2.0, self._compact),
             "elections": (0.5, self._elect),
@@ -51,7 +51,7 @@ class Faults:
             "fullness": (0.4, self._fill),
             "slowness": (0.4, self._slow_down),
             "clocks": (0.7, self._jump),
-            "hands": (0.8, self._spoil),
+            "hands": (1.2, self._spoil),
             "cables": (2.0, self._damage),
         }
         self.weights = {kind: weight * world.chance.choice(WEIGHTS) for kind, (weight, _) in kinds.items()}

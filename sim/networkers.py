@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NETWORKED, SHARE = 0.6, 0.2  # of histories; of what people do there
 MAX_NETWORKS = 3
 RANGES = ("", "10.0.0.0/29", "10.0.1.0/29", "10.0.1.0/28")  # so small that two VMs meet, and two networks
-MISUNDERSTANDING = 0.2  # attaches to a network that somebody else deletes at the same moment
+MISUNDERSTANDING = 0.4  # attaches to a network that somebody else deletes at the same moment
 CHANGE_OF_MIND, CHANGES_S = 0.4, (0.001, 0.01, 0.1, 1.0)
 
 
