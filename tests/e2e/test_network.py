@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,18 @@ def port(api: Client, vm: str, network: str) -> dict[str, Any]:
     return dict(found)
 
 
+def first(address: str) -> str:
+    """Of its network: the router's."""
+    return str(IPv6Network(f"{address}/64", strict=False)[1])
+
+
+def echos(counters: str, way: str) -> int:
+    """Pings that came ("In") or left ("Out"), as /proc/net/snmp6 has it."""
+    found = re.search(rf"Icmp6{way}Echos\s+(\d+)", counters)
+    assert found, counters
+    return int(found[1])
+
+
 @pytest.fixture(scope="module")
 def pair(api: Client) -> tuple[Vm, Vm]:
     """Two VMs of the default network, on different hosts."""
@@ -157,16 +170,78 @@ def test_vms_on_different_hosts_reach_each_other_and_the_machine(
     assert not shell.pings(str(wide.plan.address("h1"))), "the underlay does not"
 
 
+def test_a_cloud_needs_no_ipv4_and_of_the_machine_one_link_and_one_route(wide: Wide, pair: tuple[Vm, Vm]) -> None:
+    for where in (*wide.plan.hosts, "router", "underlay"):
+        assert {line.split()[1] for line in wide.inside(where, "ip", "-4", "-o", "address").splitlines()} <= {"lo"}
+    shown = subprocess.run(["ip", "-6", "-j", "route"], capture_output=True, text=True, check=True).stdout
+    routes = [route for route in json.loads(shown) if route["dev"] == wide.plan.machine_link and "gateway" in route]
+    assert [route["dst"] for route in routes] == [str(wide.plan.prefix)]
+    assert [name for name in LinuxLinks().interfaces("") if name.startswith(wide.name)] == [wide.plan.machine_link]
+
+
+def test_a_guest_that_lies_is_not_heard(wide: Wide, api: Client, pair: tuple[Vm, Vm], shell: Shell) -> None:
+    """About its addresses or its MAC: neither by a VM on another host nor by the router, until it tells the truth."""
+    a, b = (vm["addresses"][0] for vm in pair)
+    outside = str(wide.plan.link_subnet[1])
+    victim = Shell(api, pair[1]["id"])
+
+    def sent() -> int:
+        return echos(shell.run("cat /proc/net/snmp6")[1], "Out")
+
+    def heard() -> tuple[int, int]:
+        at_b, at_router = victim.run("cat /proc/net/snmp6")[1], wide.inside("router", "cat", "/proc/net/snmp6")
+        return echos(at_b, "In"), echos(at_router, "In")
+
+    try:
+        before = heard()
+        assert shell.pings(b)
+        assert shell.pings(outside)
+        assert heard() == (before[0] + 1, before[1] + 1)
+        unused = str(IPv6Network(f"{a}/64", strict=False)[0x99])
+        for lie, targets in ((b, [outside]), (first(a), [b, outside]), (unused, [b, outside]), ("fe80::1", [b])):
+            before, left = heard(), sent()
+            assert shell.run(f"ip address add {lie}/128 dev eth0")[0] == 0
+            source = f"{lie}%eth0" if lie.startswith("fe80") else lie
+            for target in targets:
+                assert shell.run(f"ping -6 -c 1 -W 1 -I {source} {target}")[0] != 0
+            assert (heard(), sent()) == (before, left + len(targets)), lie
+            assert all(map(answers, (a, b))), "those to whom the addresses belong are heard"
+            shell.run(f"ip address del {lie}/128 dev eth0")
+        mac = shell.run("cat /sys/class/net/eth0/address")[1].strip()
+        before = heard()
+        assert shell.run("ip link set eth0 address 02:00:00:00:00:99")[0] == 0
+        assert not any(map(shell.pings, (b, outside)))
+        assert not answers(a)
+        assert heard() == before
+        assert "02:00:00:00:00:99" not in victim.run("ip -6 neigh")[1]
+        shell.run(f"ip link set eth0 address {mac}")
+        wait_for(lambda: answers(a), "the VM to answer the machine again")
+        wait_for(lambda: shell.pings(b), "the VM to reach its neighbour again")
+    finally:
+        victim.close()
+
+
 def test_a_private_network_is_reached_from_inside_alone(wide: Wide, api: Client, pair: tuple[Vm, Vm], shell: Shell) -> None:
     """By a VM that is on nothing else, and by one that is attached to it while it runs, until it is detached."""
     a = pair[0]["id"]
-    api.create_network("inner")
-    c = boot(api, "c", "h3", ["inner"])
+    api.create_network("inner", ipv4="10.9.0.0/24")
     does(api, api.attach_vm(a, "inner"))
-    own, other = port(api, a, "inner")["ipv6"], c["addresses"][0]
+    own = port(api, a, "inner")["ipv6"]
     wait_for(lambda: says(api, a, f"eth1 {own}"), "a to have its second address")
+    wait_for(lambda: says(api, a, f"eth1 {port(api, a, 'inner')['ipv4']}"), "a to have an IPv4 address")
+    shell.run("for word in 'interface eth1' 'start 10.9.0.200' 'end 10.9.0.210'; do echo $word; done >/tmp/rogue")
+    shell.run("(udhcpd -f -a 1 /tmp/rogue >/tmp/said 2>&1 &)")
+    c = boot(api, "c", "h3", ["inner"])
+    other, ipv4 = (port(api, c["id"], "inner")[kind] for kind in ("ipv6", "ipv4"))
     wait_for(lambda: says(api, c["id"], f"eth0 {other}"), "c to have its address")
+    wait_for(lambda: says(api, c["id"], f"eth0 {ipv4}"), "c to have the IPv4 address that its own host gives")
+    wait_for(lambda: "OFFER" in shell.run("cat /tmp/said")[1], "a to hear that c asks, and to answer")
+    shell.run("killall udhcpd")
+    assert not says(api, c["id"], "eth0 10.9.0.2"), "c did not hear a"
     wait_for(lambda: shell.pings(other), "c to answer a")
+    assert shell.run(f"ping -c 1 {ipv4}")[0] == 0
+    assert other in shell.run(f"nslookup c.inner.ucloud.internal {first(own)}")[1]
+    assert shell.run("cat /sys/class/net/eth1/mtu")[1].strip() == "1430"
     assert answers(pair[0]["addresses"][0])
     for address in (own, other):
         assert not answers(address)
@@ -228,6 +303,14 @@ def test_a_stopped_vm_leaves_nothing_of_its_network(wide: Wide, api: Client, pai
     assert wide.traces("h1") == []
     wait_for(lambda: wide.routes_outside() == b["addresses"], "the router to know only the other one")
     delete(api, a["id"])
+    try:
+        killed = ucloud("lab", "kill", "h2", "--name", wide.name)
+        assert killed.returncode == 0, killed.stderr
+        wait_for(lambda: wide.routes_outside() == [], "the router to forget what a host without power had")
+    finally:
+        booted = ucloud("lab", "boot", "h2", "--name", wide.name)
+    assert booted.returncode == 0, booted.stderr
+    wait_for(lambda: wide.routes_outside() == b["addresses"], "the router to know it again")
     delete(api, b["id"])
     assert wide.traces("h2") == []
     wait_for(lambda: wide.routes_outside() == [], "the router to know none")
