@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import dns.query
 import dns.rcode
 import dns.reversename
 import dns.rrset
+import msgspec
 import pytest
 from dns.exception import Timeout
 from msgspec.structs import replace
@@ -24,8 +26,10 @@ from tests.namespaces import Namespace, ip, underlay
 from ucloud.driver.overlay.linux import LinuxOverlay
 from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, bridge, tap
 from ucloud.driver.packetfilter.nft import NftPacketFilter
+from ucloud.driver.process.linux import PROC, command_of
 from ucloud.driver.resolver import dnsmasq_process
 from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
+from ucloud.driver.resolver.dnsmasq_command import uid
 from ucloud.model.wiring import HostName, PortFilter, Reservation, Segment, Service
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -283,6 +287,28 @@ def test_what_was_killed_serves_again_when_it_is_added_again(host: Host, place: 
         assert host.resolver.services.actual() == {LAN.key: LAN, NET.key: NET}
     with place, dhclient(clients, 6) as client:
         assert client.bound()["ip6_address"] == WEB.ipv6
+
+
+@pytest.mark.parametrize("user", ["nobody's", "the network's own"])
+def test_who_only_says_that_it_is_dnsmasq_is_not_believed(host: Host, user: str) -> None:
+    """A qemu that its guest has taken over writes what it likes into its command line and environment; so does a dnsmasq."""
+    service = replace(LAN, ipv6="no prefix")
+    launch = dnsmasq_process.Launch(service=service, program="dns", bridge=1, guests=1, names=1)
+    told = {"UCLOUD_DIRECTORY": f"{host.directory}/{LAN.key}", "UCLOUD_LAUNCH": msgspec.json.encode(launch).decode()}
+    number = 65534 if user == "nobody's" else uid(LAN.vni)
+    with host.space:
+        if user != "nobody's":
+            dnsmasq_process.end(list(dnsmasq_process.find(host.directory)))
+        liar = subprocess.Popen(["dnsmasq", "600"], executable="/bin/sleep", env=told, user=number)
+        try:
+            wait_for(lambda: command_of(PROC / str(liar.pid)) == ("dnsmasq", "600"))
+            seen = host.resolver.services.actual()[LAN.key]
+            assert seen == (LAN if user == "nobody's" else None)
+            host.resolver.services.add([LAN, NET])
+            assert host.resolver.services.actual() == {LAN.key: LAN, NET.key: NET}
+        finally:
+            liar.kill()
+            liar.wait()
 
 
 def test_guests_behind_all_filters_get_all_of_it_from_their_own_host(scratch: Path, clients: Path) -> None:

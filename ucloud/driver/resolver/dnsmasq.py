@@ -86,7 +86,10 @@ class Services:
         if service is None or service.key != key:
             return None
         seen = sorted((str(process.launch), process.user, process.command) for process in mains)
-        wanted = sorted((str(launch), uid(service.vni), program.command) for launch, program in self._wanted(service))
+        try:
+            wanted = sorted((str(launch), uid(service.vni), program.command) for launch, program in self._wanted(service))
+        except (ValueError, IndexError):  # a service that makes no sense: it has changed its own environment
+            return None
         return service if seen == wanted else None
 
     def _wanted(self, service: Service) -> Iterator[tuple[Launch, Program]]:

@@ -6,6 +6,7 @@ libraries, its network's guests and names, and its log; it keeps the few capabil
 """
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import msgspec
 from ucloud.base.errors import Temporary
 from ucloud.base.text import one_line
 from ucloud.driver.process.linux import PROC, command_of, parent_of
-from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES, Program
+from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES, Program, uid
 from ucloud.model.wiring import Service
 
 DIRECTORY, LAUNCH = "UCLOUD_DIRECTORY", "UCLOUD_LAUNCH"  # in its environment
@@ -123,8 +124,14 @@ def find(directories: Path) -> Iterator[Process]:
             with suppress(OSError):  # it is gone
                 environment = environment_of(entry)
                 directory = Path(environment.get(DIRECTORY, ""))
-                if directory.parent == directories and (process := int(entry.name)):
-                    yield Process(process, parent_of(process), user_of(entry), command, directory, decoded(environment))
+                process, user = int(entry.name), user_of(entry)
+                if directory.parent == directories and is_users(user, directory.name):
+                    yield Process(process, parent_of(process), user, command, directory, decoded(environment))
+
+
+def is_users(user: int, network: str) -> bool:
+    """Whether a process of this user may be one of the network's: anybody can call itself so, a guest's qemu, say."""
+    return re.fullmatch(r"[0-9]{1,8}", network) is not None and user in (0, uid(int(network)))
 
 
 def environment_of(process: Path) -> dict[str, str]:
