@@ -35,6 +35,8 @@ class Links:
     def add(self, name: str, thing: Thing) -> None:
         if isinstance(thing, Plug | PortFilter | Reservation):
             self._invariants.making(self._host, thing.vm, f"a {name}")
+        if name == "network":
+            self._need("zone", thing.key, "brings up a network")
         if isinstance(thing, Plug):
             for first, key in FIRST.items():
                 self._need(first, key.format(thing), f"plugs {thing.vm} in")

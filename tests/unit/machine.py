@@ -15,6 +15,7 @@ from ucloud.model.host import Endpoint, Inventory
 from ucloud.model.record import Record, decode, encode
 from ucloud.model.secret import Secret
 from ucloud.model.vm import Status
+from ucloud.store.journal import KEPT_OF_HOST, Journal
 from ucloud.store.memory import MemoryStore
 from ucloud.store.view import View
 
@@ -65,7 +66,8 @@ class Machine:
         self.hypervisor = LawfulHypervisor(self.guests, self.store)
         view = View(self.store, ["manifest/host-1/", "status/host-1/", "fence/host-1"], self.clock, lambda: None)
         book = View(self.store, [], self.clock, lambda: None)
-        self.network = host_network("host-1", DEFAULTS.network, self.hands, book, self.clock)
+        self.journal = Journal(self.store, "host-1", self.clock, KEPT_OF_HOST)
+        self.network = host_network("host-1", DEFAULTS.network, self.hands, book, self.clock, self.journal)
         inventory = Inventory(host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1")
         endpoint = Endpoint(host="host-1", url="http://[::1]:1", token=Secret("secret"))
         self.loop = HostLoop(

@@ -6,10 +6,11 @@ from tests.unit.machine import VM, Machine
 from tests.unit.world import manifest
 from ucloud.base.config import DEFAULTS
 from ucloud.base.errors import Temporary
-from ucloud.daemon.network import host_network
+from ucloud.daemon.network import fake_hands, host_network, sets
 from ucloud.host.loop import PERIOD_S
+from ucloud.model.event import Event
 from ucloud.model.network import ManifestPort, NetworkRef, Port
-from ucloud.model.record import encode
+from ucloud.model.record import decode, encode
 from ucloud.model.vm import Manifest
 from ucloud.model.wiring import HostName, Plug, Taken
 from ucloud.store.view import View
@@ -68,6 +69,35 @@ def test_a_guest_is_not_started_without_its_filter() -> None:
     machine.clock.pass_s(PERIOD_S)
     machine.settle()
     assert machine.status.phase == "running"
+
+
+def test_rules_are_there_before_what_they_are_about() -> None:
+    order = [one.driver.name for one in sets(fake_hands())]
+    assert order.index("zone") < order.index("network") < order.index("filter") < order.index("port")
+
+
+def test_what_cannot_be_mended_is_told_once() -> None:
+    machine = running(ON_WEB)
+    machine.network.step()
+    machine.hands.filters.before = refuse_adding
+    del machine.hands.filters.world[f"100/{VM}"]
+    machine.clock.pass_s(PERIOD_S * 3)
+    machine.network.step()
+    machine.clock.pass_s(PERIOD_S)
+    machine.network.step()
+    machine.hands.filters.before = lambda call: None
+    machine.clock.pass_s(PERIOD_S)
+    machine.network.step()
+    machine.clock.pass_s(PERIOD_S)
+    machine.journal.step()
+    events = [decode(Event, item.value)[0] for item in machine.store.list("event/host-1/").items]
+    told = [(event.verb, event.reason) for event in events if event.verb in ("failed", "repaired")]
+    assert told == [("failed", "filter of a on web: the kernel refuses")]
+
+
+def refuse_adding(call: str) -> None:
+    if call == "add":
+        raise Temporary("the kernel refuses")
 
 
 def test_nothing_is_left_when_the_status_goes() -> None:
