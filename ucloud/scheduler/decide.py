@@ -55,6 +55,8 @@ def place(
     pool = facts.get(Pool, Pool.at(vm.record.pool))
     lack = ports.lack(vm.record) if pool else f"there is no pool {vm.record.pool}"
     room = None if lack else hosts.take(vm.record)
+    if lack and ports.is_behind(vm):
+        return []
     if pool is None or room is None:
         reason = lack or hosts.why_not(vm.record)
         if placement and not is_news(placement.record.reason, reason, vm.record):
@@ -105,7 +107,7 @@ def follow(
     mine = unchanged(manifest) if manifest else absent(Manifest.at(host, vm.record.id))
     rests_on: list[Requirement] = [mine, unchanged(vm), unchanged(placement)]
     if lack := ports.lack(vm.record, before):
-        return wait(vm, placement.record, lack, tuple(rests_on), now_s)
+        return [] if ports.is_behind(vm) else wait(vm, placement.record, lack, tuple(rests_on), now_s)
     wanted = manifest_for(vm, placement.record, pool, ports.told(vm.record, before), ports.revisions(vm.record, before))
     has = size_of(before) if before else Size(0, 0)
     if wanted.want == "absent":  # needs no room, and until it is gone it keeps what it has

@@ -35,6 +35,10 @@ class Ports:
             return ""
         return f"the record {unknown} cannot be read" if unknown in self._facts.bad else f"there is no {unknown}"
 
+    def is_behind(self, vm: Fact[Vm]) -> bool:
+        """Whether what it lacks may only be on its way: a VM and its first network are written at once, and seen one by one."""
+        return self._facts.seen(Network.prefix) < vm.revision
+
     def revisions(self, vm: Vm, told: Manifest | None = None) -> dict[str, int]:
         before = told.revisions if told else {}
         return {port.network: self._revision(port.network, before) for port in vm.ports}
