@@ -82,7 +82,7 @@ def test_tiny_from_create_to_delete(cloud: RunningCloud, api: Client, traces: Tr
     wait_for(lambda: boots_seen() == 4, "the fourth boot")
     wait_for(lambda: f"ucloud-boots={show(cloud, 'a')['boots']}" in log_of(api, "a"), "the guest to know its boot")
     run(cloud, "vm", "delete", "a")
-    assert traces.of(vm["id"]) == []
+    wait_for(lambda: traces.of(vm["id"]) == [], "nothing left of it, nor its name in the network's DNS")
     assert "there is no vm 'a'" in run(cloud, "vm", "show", "a", returns=1)
 
 
@@ -141,7 +141,7 @@ def test_guests_survive_a_killed_host_daemon(cloud: RunningCloud, api: Client, t
     assert traces.processes(id) == []
     assert before
     run(cloud, "vm", "delete", "c")
-    assert traces.of(id) == []
+    wait_for(lambda: traces.of(id) == [], "nothing left of it, nor its name in the network's DNS")
 
 
 def test_a_guest_that_crashes_runs_again(
