@@ -106,7 +106,7 @@ class HostLoop:
         everything = now_s - self._looked_s >= PERIOD_S
         world = self._look(None if everything else self._due)
         if everything:
-            self._network.keep(with_network(world), self._unreadable())
+            self._network.keep(with_network(world), world.manifests.keys(), self._unreadable())
         steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **(self._own(world) if everything else {})}
         self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
         self._due = {vm for vm in steps if vm in busy or not self._seen(vm) or self._is_refused(vm)}
@@ -345,12 +345,12 @@ class HostLoop:
 
 def with_network(world: World) -> dict[str, Manifest]:
     """The VMs whose ports are to be there: those whose guest is here, and those that shall run, of which this host has said
-    so; until `unwire` or `erase` takes them away. Of others nothing was made yet."""
+    so. What others have here stays until `unwire` or `erase` takes it away, which may be under way."""
 
     def is_wired(vm: str, manifest: Manifest) -> bool:
         status = world.statuses.get(vm)
         shall_run = manifest.want == "running" and status is not None and status.record.phase != "off"
-        return vm in world.guests or vm in world.wired or shall_run
+        return vm in world.guests or shall_run
 
     return {vm: fact.record for vm, fact in world.manifests.items() if is_wired(vm, fact.record)}
 

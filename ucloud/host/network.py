@@ -96,11 +96,13 @@ class HostNetwork:
         """VMs of which there may be something here, and the MACs of their ports."""
         return {vm: macs for vm, macs in list(self._wired.items()) if macs}  # without the lock: the host's loop must not wait
 
-    def keep(self, manifests: Mapping[str, Manifest], unknown: Collection[str] = ()) -> None:
+    def keep(self, manifests: Mapping[str, Manifest], told: Collection[str] = (), unknown: Collection[str] = ()) -> None:
         """These are the VMs whose part is wanted; called at each look at all of them. What is missing or too much is brought
-        about by `step`. unknown: VMs of which something cannot be read; they keep what they have."""
+        about by `step`. told: all VMs that have a manifest; they keep what they have until `remove`. unknown: VMs of which
+        something cannot be read; so do they."""
         with self._lock:
-            manifests = {**{vm: self._manifests[vm] for vm in unknown if vm in self._manifests}, **manifests}
+            left = {vm: self._manifests[vm] for vm in (*told, *unknown) if vm in self._manifests}
+            manifests = {**left, **manifests}
             self._unknown = frozenset(unknown)
             changed = {vm for vm in {*manifests, *self._manifests} if manifests.get(vm) != self._manifests.get(vm)}
             for vm in changed:

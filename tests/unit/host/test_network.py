@@ -181,6 +181,19 @@ def refuse_removal(call: str) -> None:
         raise Temporary("it does not go")
 
 
+def test_what_is_being_removed_neither_goes_early_nor_comes_back() -> None:
+    """A look at everything may have begun before a worker removed it, and end later."""
+    machine = running(ON_WEB)
+    machine.network.keep({}, [VM])
+    machine.network.step()
+    assert keys(machine)["port"] == [f"100/{VM}"]
+    machine.network.remove(VM)
+    machine.network.keep({}, [VM])
+    machine.clock.pass_s(PERIOD_S * 3)
+    machine.network.step()
+    assert keys(machine) == {}
+
+
 def test_a_stopped_vm_has_nothing_and_gets_it_back() -> None:
     machine = running(ON_WEB)
     machine.put(told(ON_WEB, want="stopped", hard=True))
