@@ -347,12 +347,11 @@ def with_network(world: World) -> dict[str, Manifest]:
     """The VMs whose ports are to be there: those whose guest is here, and those that shall run, of which this host has said
     so. What others have here stays until `unwire` or `erase` takes it away, which may be under way."""
 
-    def is_wired(vm: str, manifest: Manifest) -> bool:
+    def shall_run(vm: str, manifest: Manifest) -> bool:
         status = world.statuses.get(vm)
-        shall_run = manifest.want == "running" and status is not None and status.record.phase != "off"
-        return vm in world.guests or shall_run
+        return manifest.want == "running" and status is not None and status.record.phase != "off"
 
-    return {vm: fact.record for vm, fact in world.manifests.items() if is_wired(vm, fact.record)}
+    return {vm: fact.record for vm, fact in world.manifests.items() if vm in world.guests or shall_run(vm, fact.record)}
 
 
 def is_in(vm: str, vms: set[str] | None) -> bool:

@@ -108,7 +108,7 @@ class HostNetwork:
             for vm in changed:
                 self._wiring.note(vm, self._things(manifests[vm]) if vm in manifests else ())
             self._manifests = dict(manifests)
-            self._wired = {vm: self._wired.get(vm, frozenset()) | macs_of(told) for vm, told in manifests.items()}
+            self._wired = {vm: self._wired.get(vm, frozenset()) | macs_of(wanted) for vm, wanted in manifests.items()}
             is_news, self._is_told = bool(changed) or not self._is_told, True
             if is_news:
                 self._mended_s = float("-inf")
