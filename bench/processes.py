@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from bench.cloud import wait_for
 from tests.contract.etcd_cluster import EtcdCluster, free_ports
 from ucloud.base import config
 from ucloud.base.clock import SystemClock, timestamp
+from ucloud.base.errors import Temporary
 from ucloud.client import Client
 from ucloud.daemon import drivers
 from ucloud.model.image import Pool
@@ -124,6 +126,8 @@ class PlainCloud:
         for kind in ("api", "control"):
             for number in range(1, self._counts[kind] + 1):
                 self.add(kind, number)
+        for endpoint in self.etcd.endpoints:
+            wait_for(partial(answers, endpoint), f"the member of etcd at {endpoint}", pause_s=0.1)
         with self.client() as client, self.store() as store:
             wait_for(client.is_ready, "the API", pause_s=0.2)
             pool = Pool(name="local", kind=self._pool, path=str(self.pool_dir), created=timestamp(SystemClock().now_s()))
@@ -242,6 +246,17 @@ def running(cloud: PlainCloud) -> Iterator[None]:
         yield
     finally:
         cloud.down()
+
+
+def answers(endpoint: str) -> bool:
+    store = EtcdStore([endpoint], SystemClock())
+    try:
+        store.list("")
+    except Temporary:
+        return False
+    finally:
+        store.close()
+    return True
 
 
 def environment() -> dict[str, str]:

@@ -253,6 +253,9 @@ def test_an_interface_that_is_cut_is_replaced(world: HypervisorWorld, driver: Hy
     driver.attach(VM, nic)
     assert macs(driver) == {nic.mac}
     assert driver.actual()[VM].cut == frozenset()
+    driver.detach(VM, nic.mac)
+    world.cut(driver, VM, nic)
+    assert macs(driver) == driver.actual()[VM].cut == frozenset()
 
 
 def has_let_go(driver: Hypervisor, mac: str) -> bool:

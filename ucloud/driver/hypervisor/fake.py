@@ -176,7 +176,8 @@ class FakeHypervisor:
     def cut(self, vm: str, mac: str) -> None:
         """Somebody takes a tap away."""
         with self._lock:
-            if guest := self._guest(vm):
+            guest = self._guest(vm)
+            if guest and mac in guest.macs:
                 self._rewire(guest, guest.macs, guest.cut | {mac})
 
     def write(self, vm: str, data: bytes) -> None:
