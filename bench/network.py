@@ -22,6 +22,7 @@ from ucloud.driver.overlay.linux import LinuxOverlay
 from ucloud.driver.packetfilter.nft import TABLES, NftPacketFilter
 from ucloud.host.wiring import Set, Wiring
 from ucloud.ipam import allocate
+from ucloud.model import eui64
 from ucloud.model.wiring import Plug, PortFilter, Segment, Taken
 from ucloud.network.wanted import group
 
@@ -193,10 +194,10 @@ def segment(vni: int) -> Segment:
 def port(number: int) -> tuple[PortFilter, Taken, Plug]:
     vni, vm = 1 + number // PORTS_PER_NETWORK, f"vm-{number:026}"
     mac = allocate.mac(f"{vni}", vm)
-    addresses = (allocate.address(f"fd00:{vni:x}::/64", mac),)
+    addresses = (eui64.address(f"fd00:{vni:x}::/64", mac),)
     return (
         PortFilter(vm=vm, vni=vni, mac=mac, addresses=addresses),
-        Taken(vni=vni, address=allocate.link_local(mac)),
+        Taken(vni=vni, address=eui64.link_local(mac)),
         Plug(vm=vm, vni=vni, mac=mac, mtu=MTU, addresses=addresses, public=True),
     )
 

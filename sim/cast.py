@@ -21,8 +21,10 @@ from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.fake import FakePool
 from ucloud.host.heartbeat import Heartbeat
 from ucloud.host.loop import HostLoop
+from ucloud.host.userdata import UserData
 from ucloud.image.loop import ImageLoop
 from ucloud.loop import Loop
+from ucloud.metadata import nocloud
 from ucloud.model import keys
 from ucloud.model.host import Alive, Endpoint, Inventory
 from ucloud.model.secret import Secret
@@ -205,7 +207,8 @@ class Machine(Daemon):
         view = View(self.wire, prefixes, self.clock, lambda: thread.wake())
         journal = Journal(self.wire, self.id, self.clock, KEPT_OF_HOST, lambda: journal_thread.wake())
         book = View(self.wire, [], self.clock, lambda: wired.wake())
-        network = host_network(self.id, DEFAULTS.network, self.hands, book, self.clock, journal, Impatient())
+        user_data = UserData(view)
+        network = host_network(self.id, DEFAULTS.network, self.hands, user_data, book, self.clock, journal, Impatient())
         wired = self.run(process, network)
         loop = HostLoop(
             self.wire,
@@ -213,6 +216,8 @@ class Machine(Daemon):
             self.guests,
             lambda _: self._pool,
             network,
+            user_data,
+            nocloud.files,
             Speaking(self, process.workers),
             self.clock,
             Inventory(host=self.id, cpus=CPUS, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"),

@@ -10,7 +10,7 @@ from ucloud.base.errors import Temporary
 from ucloud.daemon.network import fake_hands
 from ucloud.driver.things import FakeThings
 from ucloud.model.guest import GuestNic
-from ucloud.model.wiring import Plug, PortFilter, Reservation, Thing
+from ucloud.model.wiring import Metadata, Plug, PortFilter, Reservation, Thing
 
 FIRST = {"network": "{0.vni}", "zone": "{0.vni}", "filter": "{0.key}"}  # what must be there before a plug, and its key
 
@@ -33,7 +33,7 @@ class Links:
         return self.sets[name]
 
     def add(self, name: str, thing: Thing) -> None:
-        if isinstance(thing, Plug | PortFilter | Reservation):
+        if isinstance(thing, Plug | PortFilter | Reservation | Metadata):
             self._invariants.making(self._host, thing.vm, f"a {name}")
         if name == "network":
             self._need("zone", thing.key, "brings up a network")
@@ -75,7 +75,12 @@ class Links:
 
     def traces(self, vm: str) -> list[str]:
         """What is there for this VM alone."""
-        return [f"the {name} {key}" for name in ("port", "filter", "reservation") for key in self.sets[name].world if vm in key]
+        return [
+            f"the {name} {key}"
+            for name in ("port", "filter", "reservation", "metadata")
+            for key in self.sets[name].world
+            if vm in key
+        ]
 
     def damage(self) -> None:
         """A hand takes something away, or a part of it."""

@@ -19,10 +19,12 @@ from ucloud.driver.pool.contract import Pool
 from ucloud.host.heartbeat import Heartbeat
 from ucloud.host.loop import HostLoop
 from ucloud.host.network import HostNetwork
+from ucloud.host.userdata import UserData
 from ucloud.idempotency.decide import PERIOD_S
 from ucloud.idempotency.decide import decide as sweep
 from ucloud.image.loop import ImageLoop
 from ucloud.loop import Loop
+from ucloud.metadata import nocloud
 from ucloud.model import keys
 from ucloud.model.decision import Decision
 from ucloud.model.facts import Facts
@@ -155,13 +157,16 @@ class HostNode(Node):
             host=self.name, cpus=self.cpus, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"
         )
         self.token = Secret(f"token-{self.incarnation}")
-        self.network = self._network(process)
+        user_data = UserData(view)
+        self.network = self._network(process, user_data)
         self.loop = self.off.host_loop(
             store,
             view,
             hypervisor,
             lambda _: cast(Pool, pool),
             self.network,
+            user_data,
+            nocloud.files,
             process.workers,
             self.clock,
             inventory,
@@ -178,13 +183,13 @@ class HostNode(Node):
         process.run(Heartbeat(leased, leased.renew_s))
         return process
 
-    def _network(self, process: Process) -> HostNetwork:
+    def _network(self, process: Process, user_data: UserData) -> HostNetwork:
         """It runs beside the host's loop, with a connection of its own."""
         store = Connection(process, self.etcd, self.link, self.invariants, "network", self.off.host_keeps)
         book = self.off.view(store, [], self.clock, lambda: thread.wake())
         journal = self.journal(process, "network", self.name)
         hands = network_hands(process, self.machine)
-        network = self.off.network(self.name, DEFAULTS.network, hands, book, self.clock, journal, Impatient())
+        network = self.off.network(self.name, DEFAULTS.network, hands, user_data, book, self.clock, journal, Impatient())
         thread = store.thread = process.run(network)
         return network
 

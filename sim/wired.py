@@ -8,9 +8,12 @@ from ucloud.base.config import DEFAULTS
 from ucloud.daemon.network import fake_hands, sets
 from ucloud.firewall import rules
 from ucloud.ipam import wanted as ipam
+from ucloud.metadata import wanted as metadata
 from ucloud.model import keys
+from ucloud.model.key import HostBlob
 from ucloud.model.network import Port, VmPort
 from ucloud.model.record import decode
+from ucloud.model.vm import Manifest
 from ucloud.model.wiring import Thing
 from ucloud.network import wanted as network
 
@@ -84,6 +87,11 @@ def wrong_things(cloud: "Cloud", host: "HostNode") -> Iterator[str]:
                 yield f"the {driver.name} {key} of {host.name} should be {should.get(key)}, and is {there.get(key)}"
 
 
+def user_data(cloud: "Cloud", told: Manifest) -> bytes:
+    item = cloud.store.get(HostBlob.at(told.host, "blob", told.user_data))
+    return decode(HostBlob, item.value)[0].data if item else b""
+
+
 def things(cloud: "Cloud", host: "HostNode") -> Iterator[Thing]:
     """What the VMs with a guest there need, and what they need to know of each other."""
     here = [told for vm, told in cloud.invariants.records.manifests[host.name].items() if vm in host.machine.guests()]
@@ -91,6 +99,7 @@ def things(cloud: "Cloud", host: "HostNode") -> Iterator[Thing]:
         yield from network.things(manifest, DEFAULTS.network.group)
         yield from rules.things(manifest)
         yield from ipam.things(manifest, DEFAULTS.network.domain)
+        yield from metadata.things(manifest, DEFAULTS.network.domain, lambda told: user_data(cloud, told))
     vnis = {port.network.id: port.network.vni for manifest in here for port in manifest.ports}
     for item in cloud.store.list(Port.prefix).items:
         entry = decode(Port, item.value)[0]

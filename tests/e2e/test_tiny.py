@@ -16,7 +16,7 @@ import pytest
 from tests.contract.hypervisors import QemuWorld, wait_for
 from ucloud.driver.hypervisor.contract import GuestDisk, GuestNic, GuestSpec
 from ucloud.driver.hypervisor.qemu import QemuHypervisor
-from ucloud.ipam.allocate import address
+from ucloud.model.eui64 import address
 
 REPOSITORY = Path(__file__).parents[2]
 UUID = "0f5d3c1e-5b0f-4c57-9d6e-5a1b6a2f7c11"

@@ -27,7 +27,7 @@ from ucloud.driver.overlay import iproute, names
 from ucloud.driver.overlay.linux import LinuxOverlay
 from ucloud.driver.overlay.plugs import IFF_NO_PI, IFF_TAP, TUNSETIFF
 from ucloud.driver.packetfilter.nft import NftPacketFilter
-from ucloud.ipam.allocate import address, link_local
+from ucloud.model.eui64 import address, link_local
 from ucloud.model.network import Allowed
 from ucloud.model.wiring import Plug, PortFilter, Segment, Taken
 

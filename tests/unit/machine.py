@@ -10,6 +10,8 @@ from ucloud.driver.hypervisor.fake import Machine as Guests
 from ucloud.driver.pool.fake import FakePool
 from ucloud.host.executor import Executor
 from ucloud.host.loop import HostLoop
+from ucloud.host.userdata import UserData
+from ucloud.metadata import nocloud
 from ucloud.model.guest import GuestSpec
 from ucloud.model.host import Endpoint, Inventory
 from ucloud.model.record import Record, decode, encode
@@ -67,7 +69,8 @@ class Machine:
         view = View(self.store, ["manifest/host-1/", "status/host-1/", "fence/host-1"], self.clock, lambda: None)
         book = View(self.store, [], self.clock, lambda: None)
         self.journal = Journal(self.store, "host-1", self.clock, KEPT_OF_HOST)
-        self.network = host_network("host-1", DEFAULTS.network, self.hands, book, self.clock, self.journal)
+        user_data = UserData(view)
+        self.network = host_network("host-1", DEFAULTS.network, self.hands, user_data, book, self.clock, self.journal)
         inventory = Inventory(host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1")
         endpoint = Endpoint(host="host-1", url="http://[::1]:1", token=Secret("secret"))
         self.loop = HostLoop(
@@ -76,6 +79,8 @@ class Machine:
             self.hypervisor,
             lambda ref: self.pool,
             self.network,
+            user_data,
+            nocloud.files,
             self.executor,
             self.clock,
             inventory,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ucloud.base.errors import Temporary
 from ucloud.ipam import allocate
+from ucloud.model import eui64
 from ucloud.model.decision import Decision, Requirement
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Pool
@@ -148,4 +149,4 @@ def network(id: str = "network-1", **changes: object) -> Network:
 
 def port(vm: str = "vm-a", network_id: str = "network-1", **changes: object) -> VmPort:
     mac = allocate.mac(network_id, vm)
-    return VmPort(network=network_id, mac=mac, ipv6=allocate.address(network(network_id).ipv6, mac), **changes)  # type: ignore[arg-type]
+    return VmPort(network=network_id, mac=mac, ipv6=eui64.address(network(network_id).ipv6, mac), **changes)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from ucloud.api.records import Source, Wish
 from ucloud.api.services import services
 from ucloud.base.errors import NoCapacity
 from ucloud.ipam import allocate
-from ucloud.model import keys
+from ucloud.model import eui64, keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.network import Allowed, Network, VmPort
 
@@ -16,7 +16,7 @@ def add_port(wish: Wish, vm: str, network: Network, source: Source, allow: tuple
     """source: what it does not know of is hoped to be free; the commit requires it. Raises NoCapacity."""
     mac = _mac(network.id, vm, source)
     ipv4 = _ipv4(network, mac, source) if network.ipv4 else ""
-    port = VmPort(network=network.id, mac=mac, ipv6=allocate.address(network.ipv6, mac), ipv4=ipv4, allow=allow)
+    port = VmPort(network=network.id, mac=mac, ipv6=eui64.address(network.ipv6, mac), ipv4=ipv4, allow=allow)
     for path in claims(vm, port):
         wish.claim(path, vm)
     return port

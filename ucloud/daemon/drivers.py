@@ -52,6 +52,7 @@ def fake_network(config: Config) -> Hands:
 
 def linux_network(config: Config) -> Hands:
     from ucloud.driver.announcer.bird import BirdAnnouncer
+    from ucloud.driver.metadata.files import MetadataFiles
     from ucloud.driver.overlay.linux import LinuxOverlay
     from ucloud.driver.packetfilter.nft import NftPacketFilter
     from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
@@ -82,6 +83,7 @@ def linux_network(config: Config) -> Hands:
         services=resolver.services,
         reservations=resolver.reservations,
         names=resolver.names,
+        metadata=MetadataFiles(Path(config.host.run_dir)),
         interface=overlay.plugs.interface,
         care=care,
     )

@@ -21,7 +21,9 @@ from ucloud.host.endpoint import Server
 from ucloud.host.executor import Threads
 from ucloud.host.heartbeat import Heartbeat
 from ucloud.host.loop import HostLoop
+from ucloud.host.userdata import UserData
 from ucloud.loop import run_all
+from ucloud.metadata import nocloud
 from ucloud.model import keys
 from ucloud.model.host import Alive, Endpoint, Inventory
 from ucloud.model.secret import Secret
@@ -51,13 +53,16 @@ def main(config: Config) -> None:
     journal = Journal(store, id, clock, KEPT_OF_HOST, journal_woken.set)
     view = View(store, [keys.manifests(id), keys.statuses(id), keys.fence(id)], clock, woken.set)
     book = View(store, [], clock, network_woken.set)
-    network = host_network(id, config.network, drivers.network(config), book, clock, journal)
+    user_data = UserData(view)
+    network = host_network(id, config.network, drivers.network(config), user_data, book, clock, journal)
     loop = HostLoop(
         store,
         view,
         hypervisor,
         drivers.pool,
         network,
+        user_data,
+        nocloud.files,
         Threads(WORKERS, woken.set),
         clock,
         inventory(config, hypervisor),

@@ -13,7 +13,9 @@ from ucloud.firewall import rules
 from ucloud.host.network import HostNetwork
 from ucloud.host.wiring import Set
 from ucloud.ipam import wanted as ipam
-from ucloud.model.wiring import HostName, Plug, PortFilter, Reservation, Segment, Service, Taken
+from ucloud.metadata import wanted as metadata
+from ucloud.model.vm import Manifest
+from ucloud.model.wiring import HostName, Metadata, Plug, PortFilter, Reservation, Segment, Service, Taken
 from ucloud.network import wanted as network
 from ucloud.store.journal import Journal
 from ucloud.store.view import View
@@ -30,6 +32,7 @@ class Hands(NamedTuple):
     services: Things[Any]
     reservations: Things[Any]
     names: Things[Any]
+    metadata: Things[Any]
     interface: Callable[[str], str]
     care: Callable[[], Sequence[str]] = tuple
 
@@ -45,6 +48,7 @@ def fake_hands(make: Callable[[str], Things[Any]] = FakeThings) -> Hands:
         services=make("service"),
         reservations=make("reservation"),
         names=make("name"),
+        metadata=make("metadata"),
         interface=lambda key: f"tap-{key}",
     )
 
@@ -60,6 +64,7 @@ def sets(hands: Hands) -> list[Set]:
         Set(Service, hands.services),
         Set(Reservation, hands.reservations),
         Set(HostName, hands.names),
+        Set(Metadata, hands.metadata),
     ]
 
 
@@ -67,16 +72,22 @@ def host_network(
     host: str,
     settings: config.Network,
     hands: Hands,
+    user_data: Callable[[Manifest], bytes],
     book: View,
     clock: Clock,
     journal: Journal | None = None,
     lock: AbstractContextManager[Any] | None = None,
 ) -> HostNetwork:
-    """book: a view of nothing."""
+    """user_data: of a VM; may raise Temporary. book: a view of nothing."""
     return HostNetwork(
         host,
         sets(hands),
-        [partial(network.things, group_prefix=settings.group), rules.things, partial(ipam.things, domain=settings.domain)],
+        [
+            partial(network.things, group_prefix=settings.group),
+            rules.things,
+            partial(ipam.things, domain=settings.domain),
+            partial(metadata.things, domain=settings.domain, user_data=user_data),
+        ],
         [ipam.neighbours],
         hands.interface,
         book,

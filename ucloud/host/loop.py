@@ -23,6 +23,7 @@ from ucloud.host.executor import Executor
 from ucloud.host.network import HostNetwork
 from ucloud.host.news import news_of
 from ucloud.host.retry import Retry
+from ucloud.host.userdata import UserData
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model.decision import Decision, absent, unchanged
 from ucloud.model.event import News
@@ -52,8 +53,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class HostLoop:
-    """`pools` gives the driver of a pool that a manifest names; `inventory` and `endpoint` are what this host says of
-    itself, without the strays, which the loop fills in."""
+    """`pools` gives the driver of a pool that a manifest names, `cidata` the files for a guest with this user data; `inventory`
+    and `endpoint` are what this host says of itself, without the strays, which the loop fills in."""
 
     name = "host"
 
@@ -64,6 +65,8 @@ class HostLoop:
         hypervisor: Hypervisor,
         pools: Callable[[PoolRef], Pool],
         network: HostNetwork,
+        user_data: UserData,
+        cidata: Callable[[Manifest, bytes], Mapping[str, bytes]],
         executor: Executor,
         clock: Clock,
         inventory: Inventory,
@@ -76,6 +79,7 @@ class HostLoop:
         self._news: dict[str, News] = {}  # VM → what to tell once its step is done
         self._store, self._view, self._clock = store, view, clock
         self._hypervisor, self._pools, self._network, self._executor = hypervisor, pools, network, executor
+        self._user_data, self._cidata = user_data, cidata
         self._inventory, self._endpoint, self._power_down_s = inventory, endpoint, power_down_s
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()  # from the workers; all that follows is the loop's alone
         self._written: dict[str, tuple[str, int]] = {}  # VM → key and revision written, not yet seen again
@@ -106,7 +110,7 @@ class HostLoop:
         everything = now_s - self._looked_s >= PERIOD_S
         world = self._look(None if everything else self._due)
         if everything:
-            self._network.keep(with_network(world), world.manifests.keys(), self._unreadable())
+            self._network.keep(with_network(world), world.manifests.keys(), self._unreadable(None))
         steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **(self._own(world) if everything else {})}
         self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
         self._due = {vm for vm in steps if vm in busy or not self._seen(vm) or self._is_refused(vm)}
@@ -144,7 +148,7 @@ class HostLoop:
 
     def _look(self, vms: set[str] | None) -> World:
         """What there is of these VMs, or of all."""
-        unreadable = self._unreadable()
+        unreadable = self._unreadable(vms)
         manifests = {fact.record.vm: fact for fact in self._told(vms) if fact.record.vm not in unreadable}
         statuses = {fact.record.vm: fact for fact in self._said(vms) if fact.record.vm not in unreadable}
         guests = {vm: guest for vm, guest in self._hypervisor.actual(vms).items() if vm not in unreadable}
@@ -166,9 +170,10 @@ class HostLoop:
             power_down_s=self._power_down_s,
         )
 
-    def _unreadable(self) -> set[str]:
-        """VMs of which not all is known: they are left alone."""
-        return {key.rsplit("/", 1)[-1] for key in self._view.bad}
+    def _unreadable(self, vms: set[str] | None) -> set[str]:
+        """VMs, of these or of all, of which not everything is known: they are left alone."""
+        lacking = {fact.record.vm for fact in self._told(vms) if not self._user_data.is_here(fact.record)}
+        return lacking | {key.rsplit("/", 1)[-1] for key in self._view.bad}
 
     def _told(self, vms: set[str] | None) -> Iterable[Fact[Manifest]]:
         if vms is None:
@@ -303,7 +308,8 @@ class HostLoop:
             pool.add_disk(manifest.vm, disk.name, disk.image, disk.size_mib)
             attachments[disk.name] = pool.attachment(manifest.vm, disk.name)
         self._network.add(manifest)
-        self._hypervisor.start(wanted.guest(manifest, attachments, self._network.nics(manifest)))
+        files = self._cidata(manifest, self._user_data(manifest))
+        self._hypervisor.start(wanted.guest(manifest, attachments, self._network.nics(manifest), files))
 
     def _wire(self, manifest: Manifest) -> None:
         """What is taken away is cut off first: a guest may take its time to let go of an interface, or never do. One cut

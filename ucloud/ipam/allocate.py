@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Container, Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 
 def mac(network: str, vm: str, attempt: int = 0) -> str:
@@ -10,21 +10,6 @@ def mac(network: str, vm: str, attempt: int = 0) -> str:
     the next attempt gives another. 02: nothing else in a network begins so (the gateway has one of VRRP's)."""
     digest = hashlib.sha256(f"{network}/{vm}/{attempt}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
-
-
-def eui64(mac: str) -> int:
-    """The interface identifier that a guest makes of its MAC (RFC 4291, appendix A)."""
-    octets = [int(octet, 16) for octet in mac.split(":")]
-    return int.from_bytes(bytes([octets[0] ^ 0x02, *octets[1:3], 0xFF, 0xFE, *octets[3:]]))
-
-
-def address(subnet: str, mac: str) -> str:
-    """A port's IPv6 address in a /64: unique there as its MAC is, and the same whether a guest asks for it or makes it."""
-    return str(IPv6Address(int(IPv6Network(subnet).network_address) | eui64(mac)))
-
-
-def link_local(mac: str) -> str:
-    return address("fe80::/64", mac)
 
 
 def ipv4(subnet: str, mac: str, taken: Container[str]) -> str | None:

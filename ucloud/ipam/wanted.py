@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from ucloud.ipam import allocate
+from ucloud.model import eui64
 from ucloud.model.network import Port
 from ucloud.model.vm import Manifest
 from ucloud.model.wiring import HostName, Reservation, Service, Taken
@@ -28,4 +28,4 @@ def neighbours(port: Port, vni: int) -> Iterator[HostName | Taken]:
     """What the network of a host's VM needs to know of another one on it, here or elsewhere."""
     addresses = (port.ipv6, *([port.ipv4] if port.ipv4 else []))
     yield HostName(vm=port.vm, vni=vni, name=port.name, addresses=addresses)
-    yield Taken(vni=vni, address=allocate.link_local(port.mac))
+    yield Taken(vni=vni, address=eui64.link_local(port.mac))

@@ -1,5 +1,6 @@
 """Guests: what a hypervisor driver is told to run, and what it says is running."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -25,7 +26,8 @@ class GuestNic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest to be. Disks are attached in order; the first is booted."""
+    """A guest to be. Disks are attached in order; the first is booted. cidata: the files of one more disk, which the guest can
+    only read: a file system named cidata, where cloud-init looks for them (NoCloud); {}: no such disk."""
 
     vm: str
     name: str
@@ -35,6 +37,7 @@ class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     disks: tuple[GuestDisk, ...] = ()
     nics: tuple[GuestNic, ...] = ()
+    cidata: Mapping[str, bytes] = {}
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ class Pool(Record, frozen=True, kw_only=True):
 class Image(Record, frozen=True, kw_only=True):
     """What people want. Written by the API. bytes, sha256: of the upload, as announced. uploaded_at: when the API had
     received and checked every byte; the image loop then examines it and says so in `ImageState`. source: id of the image
-    that it is to be a clone of; there is no upload then."""
+    that it is to be a clone of; there is no upload then. user: as whom people log in to VMs made of it."""
 
     prefix: ClassVar[str] = "image/"
     id: str
@@ -33,6 +33,7 @@ class Image(Record, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     source: str = ""
+    user: str = "root"
     labels: dict[str, str] = {}
     delete_protection: bool = False
     created: str

@@ -4,6 +4,7 @@ from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.event import Event
 from ucloud.model.host import Alive, Endpoint, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
+from ucloud.model.key import Blob, HostBlob, Key, Project
 from ucloud.model.network import Network, Port
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
@@ -25,6 +26,9 @@ KINDS: dict[str, type[Record]] = {
     "event": Event,
     "network": Network,
     "port": Port,
+    "key": Key,
+    "project": Project,
+    "blob": Blob,
 }
 STATUS_KINDS: dict[str, type[Record]] = {"vm": Status, "inventory": Inventory, "endpoint": Endpoint}
 
@@ -34,4 +38,6 @@ def kind_of(key: str) -> type[Record] | None:
     first, *rest = key.split("/")
     if first == "status":
         return STATUS_KINDS.get(rest[1]) if len(rest) > 1 else None
+    if first == "manifest" and rest[1:2] == ["blob"]:
+        return HostBlob
     return KINDS.get(first)

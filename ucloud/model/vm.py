@@ -18,6 +18,8 @@ class Vm(Record, frozen=True, kw_only=True):
     boots: how often it was told to start; start, reboot and reset raise it. hard: the last change of power or boots
     does not ask the guest first (stop --force, reset). host: the only one it may run on (an id), or a label that its host
     must have (rack=r1); "": any. spread: a group whose VMs never share a host (web), or a value of a host label (web@rack).
+    keys: ids of those who may log in. user_data: SHA-256 of the `Blob`, "" for none. metadata: what its owner tells the guest
+    (/custom/KEY).
     """
 
     prefix: ClassVar[str] = "vm/"
@@ -37,6 +39,9 @@ class Vm(Record, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     delete_protection: bool = False
     ports: tuple[VmPort, ...] = ()  # at most one on each network
+    keys: tuple[str, ...] = ()
+    user_data: str = ""
+    metadata: dict[str, str] = {}
     created: str
     deleted_at: str = ""
 
@@ -85,7 +90,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
 
 class Manifest(Record, frozen=True, kw_only=True):
     """All that a host needs to run a VM. Written by the scheduler. `revisions` (stored as `from`) names the revision of
-    each record that it was made from: {"vm": 184, "pool": 7, "network-01h…": 9}; the host echoes it."""
+    each record that it was made from: {"vm": 184, "pool": 7, "network-01h…": 9}; the host echoes it. keys: lines for
+    authorized_keys. user_data: SHA-256 of the `HostBlob` that holds it, which this host has as long as a manifest names it."""
 
     prefix: ClassVar[str] = "manifest/"
     host: str
@@ -100,6 +106,9 @@ class Manifest(Record, frozen=True, kw_only=True):
     disks: tuple[Disk, ...] = ()
     disks_do: Literal["keep", "delete"] = "keep"
     ports: tuple[ManifestPort, ...] = ()
+    keys: tuple[str, ...] = ()
+    user_data: str = ""
+    metadata: dict[str, str] = {}
     revisions: dict[str, int] = msgspec.field(name="from", default_factory=dict)
 
     @property

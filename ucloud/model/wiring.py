@@ -1,6 +1,7 @@
 """What a host is made of besides guests and disks, as data (DESIGN section 5: a host is a few sets).
 
-Made from manifests and the address book by the pure functions of network/wanted.py, firewall/rules.py and ipam/wanted.py;
+Made from manifests and the address book by the pure functions of network/wanted.py, firewall/rules.py, ipam/wanted.py and
+metadata/wanted.py;
 brought about by drivers, each of which has one or more sets of them (`ucloud.driver.things`). Nothing here names an interface:
 that is the drivers' business. Two things of a type with the same `key` are the same thing in different states.
 """
@@ -9,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ucloud.model.network import Allowed
+from ucloud.model.network import Allowed, ManifestPort
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,4 +117,24 @@ class HostName(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.vni}/{self.vm}"
 
 
-Thing: TypeAlias = Segment | Plug | PortFilter | Taken | Service | Reservation | HostName
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guest here is told when it asks through this port. sources: the addresses that it asks from, which the filter lets
+    nobody else use: its IPv6, the link-local one made from its MAC, its IPv4. domain: of its name in this network. keys: lines
+    for authorized_keys. custom: what its owner wants it to know. ports: all that the VM has."""
+
+    vm: str
+    vni: int
+    sources: tuple[str, ...]
+    name: str
+    domain: str
+    keys: tuple[str, ...] = ()
+    user_data: bytes = b""
+    custom: dict[str, str] = {}
+    ports: tuple[ManifestPort, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.vni}/{self.vm}"
+
+
+Thing: TypeAlias = Segment | Plug | PortFilter | Taken | Service | Reservation | HostName | Metadata

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.api.cloud import NETWORK, NOW, Cloud
 from ucloud.ipam import allocate
+from ucloud.model import eui64
 from ucloud.model.network import Network
 from ucloud.model.record import encode
 from ucloud.model.vm import Placement, Vm
@@ -50,7 +51,7 @@ def test_a_vm_without_a_wish_is_on_the_default_network(ready: Cloud) -> None:
     assert (port["network"], port["network_id"], port["ipv4"], port["allow"]) == ("default", network["id"], "", [])
     assert IPv6Address(port["ipv6"]) in IPv6Network(network["ipv6"])
     assert shown(ready)["addresses"] == [port["ipv6"]]
-    assert port["ipv6"] == allocate.address(network["ipv6"], port["mac"])
+    assert port["ipv6"] == eui64.address(network["ipv6"], port["mac"])
     assert ready.revision(Network.at(network["id"])) == ready.revision(Vm.at(first))
     assert claims(ready, network["id"]) == {first, port["mac"]}
     ready.add_vm("db")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ucloud.driver.overlay import names
 from ucloud.driver.packetfilter.elements import Claims, Element, Filters, Kind, Zones, eui64, grouped, listed, understood
 from ucloud.driver.packetfilter.nft import rules, statements
-from ucloud.ipam import allocate
+from ucloud.model.eui64 import link_local
 from ucloud.model.wiring import PortFilter, Segment, Taken
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "packet-filter.nft"
@@ -74,7 +74,7 @@ def check(kind: Kind, thing: PortFilter | Segment | Taken) -> None:  # type: ign
 @given(macs)
 def test_link_local_addresses_are_those_that_the_address_book_tells(mac: str) -> None:
     number = eui64(int(mac.replace(":", ""), 16))
-    assert str(IPv6Address((0xFE80 << 112) | number)) == allocate.link_local(mac)
+    assert str(IPv6Address((0xFE80 << 112) | number)) == link_local(mac)
 
 
 def test_what_nft_lists_is_read() -> None:

@@ -265,7 +265,7 @@ def test_a_host_that_cannot_be_made_ready_starts_nothing_that_has_ports() -> Non
     machine = Machine()
     refuses = machine.hands._replace(care=refuse)
     book = View(machine.store, [], machine.clock, lambda: None)
-    machine.loop._network = host_network("host-1", DEFAULTS.network, refuses, book, machine.clock)
+    machine.loop._network = host_network("host-1", DEFAULTS.network, refuses, lambda told: b"", book, machine.clock)
     machine.put(told(ON_WEB))
     machine.settle()
     assert machine.status

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ucloud.driver.overlay.names import GATEWAY_MAC
 from ucloud.ipam import allocate
+from ucloud.model import eui64
 
 ids = st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_size=26)
 macs = st.binary(min_size=5, max_size=5).map(lambda octets: ":".join(f"{octet:02x}" for octet in (0x02, *octets)))
@@ -33,17 +34,17 @@ def test_a_mac_follows_from_the_ids_and_another_attempt_gives_another(network: s
 
 def test_the_interface_identifier_is_that_of_the_standard() -> None:
     """RFC 4291, appendix A: 34-56-78-9A-BC-DE. RFC 2464, section 4, has the same with its own example."""
-    assert allocate.eui64("34:56:78:9a:bc:de") == 0x3656_78FF_FE9A_BCDE
+    assert eui64.interface_id("34:56:78:9a:bc:de") == 0x3656_78FF_FE9A_BCDE
 
 
 def test_addresses_are_the_networks_prefix_and_that_identifier() -> None:
-    assert allocate.address("fd12:3456:789a:1::/64", "34:56:78:9a:bc:de") == "fd12:3456:789a:1:3656:78ff:fe9a:bcde"
-    assert allocate.link_local("02:00:00:00:00:01") == "fe80::ff:fe00:1"
+    assert eui64.address("fd12:3456:789a:1::/64", "34:56:78:9a:bc:de") == "fd12:3456:789a:1:3656:78ff:fe9a:bcde"
+    assert eui64.link_local("02:00:00:00:00:01") == "fe80::ff:fe00:1"
 
 
 @given(st.sets(macs, min_size=2, max_size=20))
 def test_ports_with_different_macs_have_different_addresses(macs: set[str]) -> None:
-    addresses = {allocate.address("fd00:1::/64", mac) for mac in macs}
+    addresses = {eui64.address("fd00:1::/64", mac) for mac in macs}
     assert len(addresses) == len(macs)
     assert all(IPv6Address(address) in IPv6Network("fd00:1::/64") for address in addresses)
     assert "fd00:1::1" not in addresses

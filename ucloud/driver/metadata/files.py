@@ -1,0 +1,76 @@
+"""What guests are told of themselves, as files: written by the host daemon, read by the metadata daemon of the same host, which
+goes on while the other is gone. Picked by daemon/drivers.py.
+
+In `run_dir`/metadata there is a file of JSON for each port, VNI-VM; whoever reads never sees half of one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from ucloud.base.errors import Temporary
+from ucloud.model.wiring import Metadata
+
+DIRECTORY = "metadata"
+
+
+class MetadataFiles:
+    name = "metadata"
+
+    def __init__(self, run_dir: Path) -> None:
+        self._directory = run_dir / DIRECTORY
+        self._seen: dict[str, tuple[tuple[int, ...], Metadata | None]] = {}  # what was read of each, and how it looked then
+
+    def actual(self) -> Mapping[str, Metadata | None]:
+        """Reads only what has changed since the last time."""
+        seen = {}
+        with refused(self._directory):
+            for file in self._files():
+                with suppress(FileNotFoundError):
+                    found = file.stat()
+                    stamp = (found.st_ino, found.st_size, found.st_ctime_ns)
+                    before = self._seen.get(file.name)
+                    seen[file.name] = before if before and before[0] == stamp else (stamp, read(file))
+        self._seen = seen
+        return {name.replace("-", "/", 1): thing for name, (_, thing) in seen.items()}
+
+    def add(self, things: Sequence[Metadata]) -> None:
+        with refused(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for thing in things:
+                file = self._file(thing.key)
+                new = file.with_name(f".{file.name}")
+                new.write_bytes(msgspec.json.encode(thing))
+                new.rename(file)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        with refused(self._directory):
+            for key in keys:
+                file = self._file(key)
+                for trace in (file, file.with_name(f".{file.name}")):
+                    trace.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return [file for file in self._directory.glob("*") if not file.name.startswith(".")]
+
+    def _file(self, key: str) -> Path:
+        return self._directory / key.replace("/", "-", 1)
+
+
+def read(file: Path) -> Metadata | None:
+    """None for what is no file of ours, or is gone."""
+    with suppress(OSError, msgspec.MsgspecError):
+        thing = msgspec.json.decode(file.read_bytes(), type=Metadata)
+        if thing.key.replace("/", "-", 1) == file.name:
+            return thing
+    return None
+
+
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Temporary(f"{path}: {error.strerror}") from error

@@ -1,0 +1,49 @@
+"""The files of a VM's cidata disk: cloud-init's NoCloud, for guests that have no network yet. Pure; called by the host's loop.
+
+Formats: https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html and …/network-config-format-v2.html. JSON
+is YAML.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ucloud.model.network import ManifestPort
+from ucloud.model.vm import Manifest
+
+
+def files(manifest: Manifest, user_data: bytes) -> Mapping[str, bytes]:
+    """By their names. A guest without ports is not told how to configure any."""
+    told = {"meta-data": as_yaml(meta_data(manifest)), "user-data": user_data}
+    if manifest.ports:
+        told["network-config"] = as_yaml(network_config(manifest.ports))
+    return told
+
+
+def meta_data(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "instance-id": manifest.vm,
+        "local-hostname": manifest.name,
+        "public-keys": list(manifest.keys),
+        "custom": manifest.metadata,
+    }
+
+
+def network_config(ports: tuple[ManifestPort, ...]) -> dict[str, Any]:
+    """Everything else comes by router advertisements and DHCP."""
+    ethernets = {
+        f"port{number}": {
+            "match": {"macaddress": port.mac},
+            "mtu": port.network.mtu,
+            "accept-ra": True,
+            "dhcp6": True,
+            "dhcp4": bool(port.ipv4),
+        }
+        for number, port in enumerate(ports)
+    }
+    return {"version": 2, "ethernets": ethernets}
+
+
+def as_yaml(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"
