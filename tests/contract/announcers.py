@@ -12,6 +12,7 @@ from ucloud.driver.announcer import bird, bird_config
 from ucloud.driver.announcer.bird import BirdAnnouncer
 from ucloud.driver.announcer.contract import Announcer
 from ucloud.driver.announcer.fake import FakeAnnouncer, World
+from ucloud.driver.process.held import Held
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class Bird:
     def close(self) -> None:
         self.announcer([]).end()
 
-    def _found(self) -> bird.Process | None:
+    def _found(self) -> Held | None:
         return bird.find(self.directory / "bird")
 
 

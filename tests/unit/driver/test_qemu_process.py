@@ -1,6 +1,5 @@
 """Processes that are gone by the time they are to be ended."""
 
-import os
 import subprocess
 
 from ucloud.driver.hypervisor.qemu_command import Identity
@@ -9,7 +8,7 @@ from ucloud.driver.hypervisor.qemu_process import GuestProcess
 
 def test_what_was_reaped_meanwhile_is_as_good_as_killed() -> None:
     child = subprocess.Popen(["true"])
-    process = GuestProcess(Identity("vm-a", 1, 1), child.pid, os.pidfd_open(child.pid))
+    process = GuestProcess(Identity("vm-a", 1, 1), child.pid)
     child.wait()
-    process.kill()
-    assert not process.alive()
+    process.kill("a guest")
+    assert process.has_ended()

@@ -4,18 +4,15 @@ bird is a child that outlives the host daemon. It is recognised by what the kern
 command), never by a file that could be stale, and held by pidfd.
 """
 
-import os
-import select
 import shutil
 import signal
 import subprocess
-import weakref
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ucloud.base.errors import Temporary
 from ucloud.driver.announcer import bird_config
+from ucloud.driver.process.held import Held, held
 from ucloud.driver.process.linux import PROC, command_of, working_directory
 
 COMMAND = ("bird", "-f", "-c", "bird.conf", "-s", "bird.ctl")
@@ -33,7 +30,7 @@ class BirdAnnouncer:
         self._file = self._directory / "bird.conf"
         self._text = bird_config.host(address=address, routers=routers, host_as=host_as, router_as=router_as, prefixes=prefixes)
         self._has_routers = bool(routers)
-        self._process: Process | None = None
+        self._process: Held | None = None
 
     def keep(self) -> bool:
         if not self._has_routers:
@@ -51,12 +48,14 @@ class BirdAnnouncer:
 
     def end(self) -> None:
         if process := self._running():
-            process.end()
+            process.send(signal.SIGTERM)
+            if not process.has_ended(END_S):
+                process.kill("bird")
         self._process = None
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _running(self) -> "Process | None":
-        if self._process is None or self._process.has_ended(0):
+    def _running(self) -> Held | None:
+        if self._process is None or self._process.has_ended():
             self._process = find(self._directory)
         return self._process
 
@@ -75,34 +74,7 @@ class BirdAnnouncer:
         return True
 
 
-class Process:
-    """child: only where this process started it."""
-
-    def __init__(self, pid: int, pidfd: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
-        self._pid, self._pidfd, self._child = pid, pidfd, child
-        weakref.finalize(self, os.close, pidfd)
-
-    def has_ended(self, wait_s: float) -> bool:
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        ended = bool(poll.poll(wait_s * 1000))
-        if ended and self._child:
-            self._child.poll()
-        return ended
-
-    def send(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
-
-    def end(self) -> None:
-        self.send(signal.SIGTERM)
-        if not self.has_ended(END_S):
-            self.send(signal.SIGKILL)
-            if not self.has_ended(END_S):
-                raise Temporary(f"bird, process {self._pid}, does not die")
-
-
-def start(directory: Path) -> Process:
+def start(directory: Path) -> Held:
     command = ["setpriv", "--bounding-set", CAPABILITIES, "--no-new-privs", *COMMAND]
     try:
         child = subprocess.Popen(
@@ -115,19 +87,13 @@ def start(directory: Path) -> Process:
         )
     except OSError as error:
         raise Temporary(f"bird cannot be started: {error.strerror}") from error
-    return Process(child.pid, os.pidfd_open(child.pid), child)
+    return Held(child.pid, child)
 
 
-def find(directory: Path) -> Process | None:
+def find(directory: Path) -> Held | None:
     """The one that works in this directory, whoever started it."""
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and is_ours(int(entry.name), directory):
-            with suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(int(entry.name))
-                if is_ours(int(entry.name), directory):  # the number is not another process' meanwhile
-                    return Process(int(entry.name), pidfd)
-                os.close(pidfd)
-    return None
+    pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit() and is_ours(int(entry.name), directory))
+    return next(filter(None, (held(pid, lambda pid: is_ours(pid, directory)) for pid in pids)), None)
 
 
 def is_ours(pid: int, directory: Path) -> bool:

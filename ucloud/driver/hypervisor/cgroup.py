@@ -4,13 +4,12 @@ Called by qemu.py. Works with cgroup v2 and with v1's cpu hierarchy; where the s
 group of a VM is then None, and there is nothing to kill or to remove).
 """
 
-import os
-import select
 import signal
 import time
 from pathlib import Path
 
 from ucloud.base.errors import Temporary
+from ucloud.driver.process.held import held
 
 ROOT = Path("/sys/fs/cgroup")
 TOP = "ucloud"
@@ -110,17 +109,6 @@ def _pids(group: Path) -> list[int]:
 
 
 def _kill(group: Path, pid: int, until_s: float) -> None:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if pid in _pids(group):  # else the number belongs to somebody else by now
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            wait = select.poll()
-            wait.register(pidfd, select.POLLIN)
-            wait.poll(max(0.0, until_s - time.monotonic()) * 1000)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(pidfd)
+    if process := held(pid, lambda pid: pid in _pids(group)):
+        process.send(signal.SIGKILL)
+        process.has_ended(max(0.0, until_s - time.monotonic()))

@@ -74,7 +74,7 @@ class QemuHypervisor:
                 cut=frozenset(nic.mac for nic in nics.values() if nic.tap not in held),
             )
             for process, state, nics in seen
-            if process.alive()
+            if not process.has_ended()
         }
 
     def traces(self) -> frozenset[str]:
@@ -115,7 +115,7 @@ class QemuHypervisor:
     def kill(self, vm: str) -> None:
         guest = self._guest(vm)
         if guest:
-            guest.process.kill()
+            guest.process.kill(f"the guest of {vm}")
             self._gone(guest)
         self._groups.kill(vm)
         self._groups.remove(vm)
@@ -193,13 +193,13 @@ class QemuHypervisor:
                     complaints=complaints.fileno(),
                 )
                 who = Identity(spec.vm, spec.epoch, spec.boots)
-                return self._keep(GuestProcess(who, child.pid, os.pidfd_open(child.pid), child))
+                return self._keep(GuestProcess(who, child.pid, child))
 
     def _look(self) -> None:
         """Take in guests that this object did not start: those of a daemon before it."""
         with self._looking:
             with self._lock:
-                known = {guest.process.pid for guest in self._guests.values() if guest.process.alive()}
+                known = {guest.process.pid for guest in self._guests.values() if not guest.process.has_ended()}
             for process in find(self._vms):
                 if process.pid not in known:
                     self._keep(process)
@@ -216,24 +216,23 @@ class QemuHypervisor:
     def _known(self, vm: str) -> QemuGuest | None:
         with self._lock:
             guest = self._guests.get(vm)
-        return guest if guest and guest.process.alive() else None
+        return guest if guest and not guest.process.has_ended() else None
 
     def _keep(self, process: GuestProcess) -> QemuGuest:
         guest = QemuGuest(process, self._directory(process.who.vm) / "qmp", self._watcher, self._wake)
         with self._lock:
             self._guests[process.who.vm] = guest
-        self._watcher.add(process.pidfd, lambda: self._exited(guest))
+        self._watcher.add(process.fileno(), lambda: self._exited(guest))
         return guest
 
     def _exited(self, guest: QemuGuest) -> None:
-        if not guest.process.alive():  # else the watcher called once too often
+        if guest.process.has_ended():  # else the watcher called once too often
             self._gone(guest)
             self._wake()
 
     def _gone(self, guest: QemuGuest) -> None:
-        self._watcher.remove(guest.process.pidfd)
+        self._watcher.remove(guest.process.fileno())
         guest.close()
-        guest.process.reap()
         with self._lock:
             if self._guests.get(guest.process.who.vm) is guest:
                 del self._guests[guest.process.who.vm]

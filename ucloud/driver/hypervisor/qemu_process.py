@@ -7,19 +7,15 @@ survives the daemon.
 """
 
 import contextlib
-import os
-import select
-import signal
 import subprocess
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor.qemu_command import Identity, identity
+from ucloud.driver.process.held import Held
+from ucloud.driver.process.linux import PROC, working_directory
 
 KVM = Path("/dev/kvm")
-KILL_S = 10.0
 
 # sh joins the control group ($1, may be empty), unshare leaves the host's network (where a guest that broke out of qemu would
 # find etcd), setpriv gives up everything else; then the process is qemu. When memory runs out, the kernel is to end guests
@@ -33,39 +29,10 @@ exec unshare --net --ipc setpriv "$@"
 """
 
 
-class GuestProcess:
-    """child: only where this process started it."""
-
-    def __init__(self, who: Identity, pid: int, pidfd: int, child: subprocess.Popen[bytes] | None = None) -> None:
+class GuestProcess(Held):
+    def __init__(self, who: Identity, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
+        super().__init__(pid, child)
         self.who = who
-        self.pid = pid
-        self.pidfd = pidfd
-        self._child = child
-        weakref.finalize(self, os.close, pidfd)
-
-    def alive(self) -> bool:
-        """False from the moment it has exited, reaped or not."""
-        return not self._exited_within(0)
-
-    def kill(self) -> None:
-        """End it, and wait until nothing of it executes."""
-        with contextlib.suppress(ProcessLookupError):  # it has exited and was reaped
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        if not self._exited_within(KILL_S):
-            raise Temporary(f"process {self.pid} of {self.who.vm} does not die")
-        self.reap()
-
-    def reap(self) -> None:
-        """After it has exited. What another daemon started, its supervisor reaps."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
-        if self._child:
-            self._child.poll()
-
-    def _exited_within(self, wait_s: float) -> bool:
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(wait_s * 1000))
 
 
 def launch(
@@ -90,33 +57,17 @@ def launch(
 
 
 def find(run_directories: Path) -> Iterator[GuestProcess]:
-    """All guests whose run directories are in this one, whoever started them."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _directory(entry).parent == run_directories:
-            guest = _open(int(entry.name), run_directories)
-            if guest:
-                yield guest
-
-
-def _open(pid: int, run_directories: Path) -> GuestProcess | None:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    process = Path("/proc") / str(pid)
-    who = _identity(process)  # from now on the number cannot be another process'
-    if who is None or _directory(process) != run_directories / who.vm:
-        os.close(pidfd)
-        return None
-    return GuestProcess(who, pid, pidfd)
-
-
-def _directory(process: Path) -> Path:
-    """Its working directory. A guest that broke out of qemu could claim any name, but cannot enter root's directories."""
-    try:
-        return Path(os.readlink(process / "cwd"))
-    except OSError:  # gone, a zombie, or a thread of the kernel
-        return Path()
+    """All guests whose run directories are in this one, whoever started them. A guest that broke out of qemu could claim any
+    name, but cannot enter root's directories."""
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and working_directory(int(entry.name)).parent == run_directories:
+            with contextlib.suppress(ProcessLookupError):
+                pid = int(entry.name)
+                who = _identity(entry)
+                guest = GuestProcess(who, pid) if who else None
+                # from now on the number cannot be another process'
+                if guest and who == _identity(entry) and working_directory(pid) == run_directories / guest.who.vm:
+                    yield guest
 
 
 def _identity(process: Path) -> Identity | None:

@@ -5,19 +5,18 @@ with (`Launch`, in its environment), so that what runs can be compared with what
 libraries, its network's guests and names, and its log; it keeps the few capabilities without which it does not start.
 """
 
-import os
 import re
-import select
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from ucloud.base.errors import Temporary
 from ucloud.base.text import one_line
+from ucloud.driver.process.held import Held, held
 from ucloud.driver.process.linux import PROC, command_of, parent_of
 from ucloud.driver.resolver.dnsmasq_command import GUESTS, LOG, NAMES, Program, uid
 from ucloud.model.wiring import Service
@@ -25,7 +24,6 @@ from ucloud.model.wiring import Service
 DIRECTORY, LAUNCH = "UCLOUD_DIRECTORY", "UCLOUD_LAUNCH"  # in its environment
 LOG_BYTES = 1 << 20  # it cannot write more, whatever its guests make it complain of; it goes on without
 START_S = 30.0
-KILL_S = 10.0
 
 # It gets a root directory of its own. The machine's is let go, so that nothing that the machine unmounts later is held;
 # mount(8) needs its /proc until then. SIGXFSZ is ignored: a full log is no reason to die.
@@ -154,27 +152,15 @@ def decoded(environment: Mapping[str, str]) -> Launch | None:
 def end(processes: Iterable[Process]) -> None:
     """Kill them, and wait until they are gone. It has nothing to say goodbye to. Raises Temporary."""
     for process in processes:
-        with suppress(ProcessLookupError), held(process) as pidfd:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(KILL_S * 1000):
-                raise Temporary(f"dnsmasq, process {process.pid}, does not die")
+        if found := _held(process):
+            found.kill("dnsmasq")
 
 
 def reread(process: Process) -> None:
     """Let it forget what is no longer in its directories."""
-    with suppress(ProcessLookupError), held(process) as pidfd:
-        signal.pidfd_send_signal(pidfd, signal.SIGHUP)
+    if found := _held(process):
+        found.send(signal.SIGHUP)
 
 
-@contextmanager
-def held(process: Process) -> Iterator[int]:
-    """A descriptor of it (pidfd). Raises ProcessLookupError when it is gone, also if its number is another one's."""
-    pidfd = os.pidfd_open(process.pid)
-    try:
-        if command_of(PROC / str(process.pid)) != process.command:
-            raise ProcessLookupError
-        yield pidfd
-    finally:
-        os.close(pidfd)
+def _held(process: Process) -> Held | None:
+    return held(process.pid, lambda pid: command_of(PROC / str(pid)) == process.command)
