@@ -22,6 +22,9 @@ from ucloud.base.clock import SystemClock, timestamp
 from ucloud.base.errors import Temporary
 from ucloud.client import Client
 from ucloud.daemon import drivers
+from ucloud.daemon.network import Hands, fake_hands
+from ucloud.driver.things import FakeThings
+from ucloud.driver.things_file import things_in
 from ucloud.model.image import Pool
 from ucloud.model.record import encode
 from ucloud.store.etcd import EtcdStore
@@ -188,6 +191,11 @@ class PlainCloud:
     def guests_dir(self, host: str) -> Path:
         """Where the fake hypervisor of this host (host-1) keeps its guests."""
         return self.directory / host / "run" / "fake"
+
+    @contextmanager
+    def hands(self, host: str) -> Iterator[Hands]:
+        """To look at what the host's network has."""
+        yield fake_hands(lambda name: FakeThings(name, things_in(self.directory / host / "run" / "network" / name)))
 
     def cpu_s(self) -> Mapping[str, float]:
         """By kind of daemon."""

@@ -8,12 +8,13 @@ import pytest
 from overlays import plugs, segments
 from packetfilters import filters, taken, zones
 from resolvers import names, reservations, services
-from things import Subject, fake
+from things import Subject, fake, fake_in_a_file
 
 from ucloud.base.errors import Temporary
 
 SUBJECTS: dict[str, Callable[[], AbstractContextManager[Subject]]] = {
     "fake": fake,
+    "fake in a file": fake_in_a_file,
     "segments": segments,
     "plugs": plugs,
     "services": services,
@@ -27,7 +28,7 @@ SUBJECTS: dict[str, Callable[[], AbstractContextManager[Subject]]] = {
 
 @pytest.fixture(params=SUBJECTS)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    if request.param != "fake" and os.geteuid() != 0:
+    if not request.param.startswith("fake") and os.geteuid() != 0:
         pytest.skip("needs root")
     with SUBJECTS[request.param]() as subject:
         yield subject

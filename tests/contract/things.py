@@ -1,12 +1,15 @@
 """What the tests of the contract `ucloud.driver.things` need of a kind of set, and the fake one. Real ones are made by the
 modules beside this one; test_things.py names them all."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ucloud.driver.things import FakeThings, Things
+from ucloud.driver.things_file import ThingsFile, things_in
 from ucloud.model.wiring import Segment, Thing
 
 Action = Callable[[], object]
@@ -29,7 +32,21 @@ class Subject:
 
 @contextmanager
 def fake() -> Iterator[Subject]:
-    world: dict[str, Thing | None] = {}
+    yield pretended({})
+
+
+@contextmanager
+def fake_in_a_file() -> Iterator[Subject]:
+    """A daemon may die while it writes a line."""
+    with tempfile.TemporaryDirectory() as directory, closing(ThingsFile(file := Path(directory, "network"))) as world:
+        yield pretended(world)
+        with file.open("ab") as half_written:
+            half_written.write(b'["7","Segm')
+        with closing(ThingsFile(file)) as again:
+            assert dict(again) == things_in(file) == dict(world)
+
+
+def pretended(world: MutableMapping[str, Thing | None]) -> Subject:
     things = FakeThings("network", world)
     one = Segment(vni=1, group="ff05::1", mtu=1430, gateways=("fd00:1::1/64",), public=True)
 
@@ -37,7 +54,7 @@ def fake() -> Iterator[Subject]:
         things.fail_next("add")
         return lambda: None
 
-    yield Subject(
+    return Subject(
         make=lambda: things,
         one=one,
         changed=Segment(vni=1, group="ff05::1", mtu=1400, gateways=("fd00:1::1/64",), public=False),

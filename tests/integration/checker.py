@@ -6,20 +6,17 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
+from tests.integration import network_checks
 from tests.integration.clouds import Cloud
-from tests.integration.people import Remembered
-from ucloud.driver.hypervisor.fake import GuestDirectory, Trace
+from tests.integration.everything import Everything
+from tests.integration.people import Remembered, RememberedNetwork
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Inventory
-from ucloud.model.kinds import kind_of
-from ucloud.model.record import Record, decode
-from ucloud.model.vm import Manifest, Placement, Status, Vm
+from ucloud.model.vm import Manifest, Placement, Status
 from ucloud.store.contract import Store
 
-R = TypeVar("R", bound=Record)
 OfVm = TypeVar("OfVm", Manifest, Status)
 
 VM_ID = re.compile(r"vm-[0-9a-z]{26}")
@@ -27,33 +24,10 @@ MEMORY = ("idempotency", "event")  # of what was: these outlive the VM
 STARTED = re.compile(rb"epoch (\d+) boots (\d+)")
 
 
-class Everything:
-    """One look at etcd and at all hosts."""
-
-    def __init__(self, cloud: Cloud, store: Store) -> None:
-        self.records: dict[str, Record] = {}
-        self.strange: list[str] = []
-        for item in store.list("").items:
-            kind = kind_of(item.key)
-            if kind is None:
-                self.strange.append(item.key)
-            else:
-                self.records[item.key] = decode(kind, item.value)[0]
-        self.vms = {vm.id: vm for vm in self.all(Vm)}
-        self.hosts = {cloud.host_ids[name]: traces(cloud.guests_dir(name)) for name in cloud.host_ids}
-        self.disks = {directory.name for directory in (cloud.pool_dir / "disks").iterdir()}
-
-    def all(self, kind: type[R]) -> list[R]:
-        return [record for record in self.records.values() if isinstance(record, kind)]
-
-
-def traces(directory: Path) -> Mapping[str, Trace]:
-    return dict(GuestDirectory(directory))
-
-
-def findings(cloud: Cloud, store: Store, told: Sequence[Remembered]) -> list[str]:
+def findings(cloud: Cloud, store: Store, told: Sequence[Remembered], networks: Sequence[RememberedNetwork] = ()) -> list[str]:
     seen = Everything(cloud, store)
-    checks = (lost(seen, told), twice(seen, told), left_over(seen), unlike(seen), overfull(seen))
+    checks = [lost(seen, told), twice(seen, told), left_over(seen), unlike(seen), overfull(seen)]
+    checks += [network_checks.lost(seen, told, networks), network_checks.unlike(seen)]
     return [finding for check in checks for finding in check]
 
 

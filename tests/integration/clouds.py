@@ -1,16 +1,18 @@
 """The two kinds of clouds that `rounds` break, as far as people, faults and the checker have to do with them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ucloud.client import Client
+from ucloud.daemon.network import Hands
 from ucloud.store.etcd import EtcdStore
 
 
 class Cloud(Protocol):
-    """urls: of several ways to the API. host_ids: by the names of the hosts."""
+    """urls: of several ways to the API. host_ids: by the names of the hosts. hands: to look at what a host's network has."""
 
     @property
     def urls(self) -> Sequence[str]: ...
@@ -19,6 +21,7 @@ class Cloud(Protocol):
     @property
     def pool_dir(self) -> Path: ...
     def guests_dir(self, host: str) -> Path: ...
+    def hands(self, host: str) -> AbstractContextManager[Hands]: ...
     def client(self, patience_s: float = 30.0) -> Client: ...
 
 

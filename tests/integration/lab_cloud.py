@@ -1,4 +1,4 @@
-"""Clouds by `ucloud up --hosts 3 --etcd 3` whose guests are pretended, and what `ucloud lab` may do to them.
+"""Clouds by `ucloud up --hosts 3 --etcd 3` and what `ucloud lab` may do to them. Guests are pretended; their networks are real.
 
 Other than plain processes these have a supervisor that restarts what dies, hosts that lose power with all that is on them, and
 cables that are cut.
@@ -20,10 +20,12 @@ from bench.processes import IMAGE
 from tests.conftest import RunningCloud, free_port
 from tests.integration.clouds import Breakable, Fault, tracebacks
 from tests.leftovers import cloud_name, ucloud
+from tests.namespaces import inside
 from ucloud.base.clock import SystemClock
 from ucloud.client import Client
-from ucloud.daemon import lab, supervisor
+from ucloud.daemon import drivers, lab, supervisor
 from ucloud.daemon.cloud import ROUTER, Cloud, Daemon, daemon_name, find_cloud
+from ucloud.daemon.network import Hands
 from ucloud.store.etcd import EtcdStore
 
 C = TypeVar("C", bound="LabCloud")
@@ -61,6 +63,11 @@ class LabCloud(RunningCloud):
 
     def guests_dir(self, host: str) -> Path:
         return self.plan.host_run_dir(host) / "fake"
+
+    @contextmanager
+    def hands(self, host: str) -> Iterator[Hands]:
+        with inside(self.plan.namespace(host)):
+            yield drivers.network(self.plan.config(host))
 
     def client(self, patience_s: float = 30.0) -> Client:
         return Client([f"unix:{self.plan.socket}"], patience_s)

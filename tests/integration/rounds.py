@@ -56,11 +56,12 @@ class Rounds(Generic[C]):
     def check(self, told: Sequence[Remembered] = ()) -> None:
         """Nobody asks for anything any more and everything is healed: what was asked for comes true, and nothing else."""
         told = [*told, *(vm for person in self.people for vm in person.vms)]
+        networks = [network for person in self.people for network in person.networks]
         found: list[str] = []
 
         def is_well() -> bool:
             with suppress(Temporary), self.cloud.client() as client:
-                found[:] = still_running(client, self.people) or findings(self.cloud, self.store, told)
+                found[:] = still_running(client, self.people) or findings(self.cloud, self.store, told, networks)
                 return not found
             return False
 

@@ -4,17 +4,25 @@ for what must be so afterwards."""
 import os
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from bench.processes import PlainCloud
+from bench.processes import IMAGE, PlainCloud
 from tests.integration.checker import findings
 from tests.integration.lab_cloud import breakable_lab
-from tests.integration.people import Remembered
+from tests.integration.people import Remembered, RememberedNetwork
 from tests.integration.plain import breakable_plain
 from tests.integration.rounds import Rounds
 from tests.integration.stories import creates_while_apis_die, two_believe_to_lead
+from ucloud.driver.hypervisor.fake import GuestDirectory
+from ucloud.driver.things_file import ThingsFile
+from ucloud.model import keys
+from ucloud.model.bookkeeping import Unique
+from ucloud.model.network import Port
+from ucloud.model.record import encode
 
 SEEDS = (1, 2, random.SystemRandom().randrange(10**6))
 LAB_SEED = 25  # begins with a host that loses power
@@ -65,3 +73,52 @@ def test_the_checker_sees_what_is_wrong(rounds: Rounds[PlainCloud]) -> None:
         disk.rmdir()
         guest.unlink()
         rounds.store.commit(deletes=[name])
+
+
+def test_the_checker_sees_what_is_wrong_with_networks(rounds: Rounds[PlainCloud]) -> None:
+    """And a host's daemon mends what was changed by hand while it was away."""
+    cloud, store, daemon = rounds.cloud, rounds.store, rounds.cloud.daemons["host-1"]
+    with cloud.client() as client:
+        network = client.create_network("checked", ipv4="172.16.0.0/24")
+        vm, action = client.create_vm("checked", IMAGE, memory_mib=16, host="h1", networks=["checked"])
+        told = [Remembered("checked", vm["id"], networks={"checked": "yes"})]
+        assert client.wait(action, 120)["state"] == "success"
+        rounds.check(told)
+        daemon.kill()
+        [port], gone = client.vm("checked")["ports"], "vm-01kd2g5x8p6q0v3n9r7t4w1y2z"
+        entry = Port(network=network["id"], vm=gone, name="web", mac=port["mac"], ipv6=port["ipv6"], host="h1")
+        claim, use = keys.unique("address", network["id"], "02:00:00:00:00:01"), keys.use("network", network["id"], gone)
+        strays = {entry.key: encode(entry), **{path: encode(Unique(path=path, owner=gone)) for path in (claim, use)}}
+        store.commit(strays)
+        here, stray = f"{network['vni']}/{vm['id']}", f"{network['vni']}/{gone}"
+        with things(cloud, "port") as ports, things(cloud, "filter") as filters, things(cloud, "name") as names:
+            filters[stray], names[here] = ports.pop(here), None
+        guests = GuestDirectory(cloud.guests_dir("host-1"))
+        trace = guests[vm["id"]]
+        assert trace.guest
+        guests[vm["id"]] = replace(trace, guest=replace(trace.guest, macs=frozenset()))
+        wrong = Remembered("checked", vm["id"], networks={"checked": "no"})
+        found = "\n".join(findings(cloud, store, [wrong], [RememberedNetwork("other", "network-other")]))
+        daemon.start()
+        store.commit(deletes=[*strays])
+        for sentence in (
+            "the network other is lost",
+            "checked is on ['checked'], and {'checked': 'no'} was answered last",
+            f"2 ports on {network['id']} have {port['ipv6']}",
+            f"{entry.key} should be None and is",
+            *(f"the key {key} is left over" for key in (claim, use)),
+            f"checked should have the interfaces {[port['mac']]}",
+            f"the filter {stray} is left over on",
+            f"the port {here} is missing on",
+            f"the name {here} on {cloud.host_ids['host-1']} is not as it should be",
+        ):
+            assert sentence in found
+        rounds.check(told)
+        assert client.wait(client.delete_vm(vm["id"]), 120)["state"] == "success"
+        client.delete_network("checked")
+    rounds.check()
+
+
+def things(cloud: PlainCloud, name: str) -> "closing[ThingsFile]":
+    """What the first host's fake network has."""
+    return closing(ThingsFile(cloud.directory / "host-1" / "run" / "network" / name))

@@ -207,7 +207,6 @@ class Cloud:
     def network(self) -> Network:
         """`tiny` has no DHCPv6 client: networks let guests make their address."""
         return Network(
-            driver="fake" if self.settings.hypervisor == "fake" else "linux",
             public=(str(self.public),),
             slaac=True,
             underlay=(str(self.subnet),),

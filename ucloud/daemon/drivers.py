@@ -47,12 +47,16 @@ def hypervisor(config: Config) -> Hypervisor:
 
 
 def fake_network(config: Config) -> Hands:
-    return fake_hands()
+    from ucloud.driver.things import FakeThings
+    from ucloud.driver.things_file import ThingsFile
+
+    directory = Path(config.host.run_dir) / "network"
+    return fake_hands(lambda name: FakeThings(name, ThingsFile(directory / name)))
 
 
 def linux_network(config: Config) -> Hands:
     from ucloud.driver.announcer.bird import BirdAnnouncer
-    from ucloud.driver.metadata.files import MetadataFiles
+    from ucloud.driver.metadata.files import DIRECTORY, MetadataFiles
     from ucloud.driver.overlay.linux import LinuxOverlay
     from ucloud.driver.packetfilter.nft import NftPacketFilter
     from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
@@ -83,7 +87,7 @@ def linux_network(config: Config) -> Hands:
         services=resolver.services,
         reservations=resolver.reservations,
         names=resolver.names,
-        metadata=MetadataFiles(Path(config.host.run_dir)),
+        metadata=MetadataFiles(Path(config.host.run_dir) / DIRECTORY),
         interface=overlay.plugs.interface,
         care=care,
     )

@@ -5,7 +5,7 @@ cannot be found again by looking: what an earlier daemon added is in `actual` of
 What the system refuses is Temporary with a message for people, and what of the call has been done by then stays.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Protocol, TypeVar
 
 from ucloud.base.errors import Temporary
@@ -30,9 +30,9 @@ class Things(Protocol[T]):
 class FakeThings:
     """A set in memory. `world` is what outlives a daemon. The methods at the end are what a test does to the world."""
 
-    def __init__(self, name: str, world: dict[str, Thing | None] | None = None) -> None:
+    def __init__(self, name: str, world: MutableMapping[str, Thing | None] | None = None) -> None:
         self.name = name
-        self.world: dict[str, Thing | None] = {} if world is None else world
+        self.world: MutableMapping[str, Thing | None] = {} if world is None else world
         self.before: Callable[[str], None] = lambda call: None  # called with add, remove or actual: may raise
 
     def actual(self) -> Mapping[str, Thing | None]:
