@@ -1,10 +1,11 @@
-"""The files of a VM's cidata disk: cloud-init's NoCloud, for guests that have no network yet. Pure; called by the host's loop.
+"""The files of a VM's cidata disk: cloud-init's NoCloud, for guests that have no network yet. Pure; called by the host's loop, and by
+`answers.py`, which tells the same over HTTP.
 
 Formats: https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html and …/network-config-format-v2.html. JSON
 is YAML.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,19 +16,15 @@ from ucloud.model.vm import Manifest
 
 def files(manifest: Manifest, user_data: bytes) -> Mapping[str, bytes]:
     """By their names. A guest without ports is not told how to configure any."""
-    told = {"meta-data": as_yaml(meta_data(manifest)), "user-data": user_data}
+    known = meta_data(manifest.vm, manifest.name, manifest.keys, manifest.metadata)
+    told = {"meta-data": as_yaml(known), "user-data": user_data}
     if manifest.ports:
         told["network-config"] = as_yaml(network_config(manifest.ports))
     return told
 
 
-def meta_data(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "instance-id": manifest.vm,
-        "local-hostname": manifest.name,
-        "public-keys": list(manifest.keys),
-        "custom": manifest.metadata,
-    }
+def meta_data(vm: str, name: str, keys: Sequence[str], custom: Mapping[str, str]) -> dict[str, Any]:
+    return {"instance-id": vm, "local-hostname": name, "public-keys": keys, "custom": custom}
 
 
 def network_config(ports: tuple[ManifestPort, ...]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What guests are told of themselves, as files: written by the host daemon, read by the metadata daemon of the same host, which
 goes on while the other is gone. Picked by daemon/drivers.py.
 
-In `run_dir`/metadata there is a file of JSON for each port, VNI-VM; whoever reads never sees half of one.
+In their directory there is a file of JSON for each port, VNI-VM; whoever reads never sees half of one. Nobody but root and the
+metadata daemon may read them.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,14 +15,15 @@ import msgspec
 from ucloud.base.errors import Temporary
 from ucloud.model.wiring import Metadata
 
-DIRECTORY = "metadata"
+DIRECTORY = "metadata"  # in a host's run_dir
+READER = 64998  # user and group of the metadata daemon, and nobody else's
 
 
 class MetadataFiles:
     name = "metadata"
 
-    def __init__(self, run_dir: Path) -> None:
-        self._directory = run_dir / DIRECTORY
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._seen: dict[str, tuple[tuple[int, ...], Metadata | None]] = {}  # what was read of each, and how it looked then
 
     def actual(self) -> Mapping[str, Metadata | None]:
@@ -38,7 +41,7 @@ class MetadataFiles:
 
     def add(self, things: Sequence[Metadata]) -> None:
         with refused(self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make(self._directory)
             for thing in things:
                 file = self._file(thing.key)
                 new = file.with_name(f".{file.name}")
@@ -57,6 +60,13 @@ class MetadataFiles:
 
     def _file(self, key: str) -> Path:
         return self._directory / key.replace("/", "-", 1)
+
+
+def make(directory: Path) -> None:
+    """Harmless when it is there. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(directory, 0, READER)
+    directory.chmod(0o750)
 
 
 def read(file: Path) -> Metadata | None:
