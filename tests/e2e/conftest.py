@@ -1,5 +1,6 @@
 """Images for real guests, and a way to look for every trace that a VM may leave on this machine."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,19 +13,23 @@ from tests.conftest import RunningCloud
 from tests.contract.hypervisors import PROGRAMS
 from ucloud.base.clock import SystemClock
 from ucloud.client import Client
+from ucloud.driver.overlay.names import ROUTE_PRIVATE, ROUTE_PUBLIC
 from ucloud.model.event import Event
+from ucloud.model.record import decode
+from ucloud.model.vm import Vm
 from ucloud.store.etcd import EtcdStore
 
 TREE = Path(__file__).parents[2]
 DEADLINE_S = 300
+ROUTE = re.compile(rf" proto ({ROUTE_PUBLIC}|{ROUTE_PRIVATE}) ")
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, pause_s: float = 0.1) -> Any:
     """The first true answer of `condition`."""
     until_s = time.monotonic() + DEADLINE_S
     while not (answer := condition()):
         assert time.monotonic() < until_s, f"waited {DEADLINE_S} s in vain for: {what}"
-        time.sleep(0.1)
+        time.sleep(pause_s)
     return answer
 
 
@@ -74,7 +79,7 @@ class Traces:
         self._cloud, self._store = cloud, store
 
     def of(self, vm: str) -> list[str]:
-        return [*self.records(vm), *self.processes(vm), *self.files(vm), *self.mounts(vm), *self.links(vm)]
+        return [*self.records(vm), *self.processes(vm), *self.files(vm), *self.mounts(vm), *self.links(vm), *self.network(vm)]
 
     def records(self, vm: str) -> list[str]:
         items = [item for item in self._store.list("").items if not item.key.startswith(Event.prefix)]
@@ -100,9 +105,27 @@ class Traces:
         return [line for line in Path("/proc/mounts").read_text().splitlines() if vm in line]
 
     def links(self, vm: str) -> list[str]:
-        namespace = f"{self._cloud.name}-h1"
-        shown = subprocess.run(["ip", "-n", namespace, "-o", "link"], capture_output=True, text=True, check=True).stdout
-        return [line for line in shown.splitlines() if vm[-8:] in line]
+        return [line for line in inside(self._cloud, "h1", "ip", "-o", "link") if vm[-7:] in line]
+
+    def network(self, vm: str) -> list[str]:
+        """Elements of the packet filter; routes and neighbours, which name no VM: all those to addresses that are nobody's."""
+        elements = [line for line in inside(self._cloud, "h1", "nft", "list", "ruleset") if vm[-7:] in line]
+        vms = [decode(Vm, item.value)[0] for item in self._store.list(Vm.prefix).items]
+        owned = {address for vm in vms for port in vm.ports for address in (port.ipv6, port.ipv4)}
+        return [*elements, *(line for line in routes(self._cloud, "h1") if line.split()[0] not in owned)]
+
+
+def inside(cloud: RunningCloud, where: str, *command: str) -> list[str]:
+    """The lines that a command prints in the network of a host, or of the router."""
+    words = ["nsenter", f"--net=/run/netns/{cloud.name}-{where}", *command]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def routes(cloud: RunningCloud, host: str) -> list[str]:
+    """To the VMs on this host, and its neighbour entries for them."""
+    shown = (line for family in ("-6", "-4") for line in inside(cloud, host, "ip", family, "route"))
+    neighbours = inside(cloud, host, "ip", "neighbour", "show", "nud", "permanent")
+    return [*(line for line in shown if ROUTE.search(line)), *neighbours]
 
 
 @pytest.fixture(scope="session")
