@@ -15,6 +15,7 @@ from ucloud.base.errors import Conflict, Temporary
 from ucloud.model.bookkeeping import Lock
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
 from ucloud.model.facts import Facts
+from ucloud.model.record import Record, encode
 from ucloud.store.contract import MAX_OPERATIONS, Store
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
@@ -22,6 +23,7 @@ from ucloud.store.view import View
 log = logging.getLogger("ucloud.loop")
 
 MAX_DECISIONS = 16  # in one transaction: one that fails holds up no more than these
+MAX_BYTES = 1024 * 1024  # of its puts, without fields of other versions; a store takes half as much again
 MAX_VIEW_AGE_S = 15.0  # a watch is silent for 10 s at most; an older view may be of another time
 MAX_REST_S = 0.1
 
@@ -181,7 +183,8 @@ class Decider:
         it left behind is known, so later decisions rest on its revision."""
         requires = [*lock, *(r for decision in batch for r in decision.requires)]
         requires = list(dict.fromkeys(raise_to(requirement, raised) for requirement in requires))
-        puts = {record.key: self._view.encode(record) for decision in batch for record in decision.puts}
+        records = {record.key: record for decision in batch for record in decision.puts}
+        puts = {key: self._view.encode(record) for key, record in records.items()}
         deletes = [key for decision in batch for key in decision.deletes]
         revision = self._store.commit(puts, deletes, requires)
         for requirement in requires:
@@ -206,18 +209,22 @@ def raise_to(requirement: Requirement, raised: dict[str, int]) -> Requirement:
 
 
 def batches(decisions: Sequence[Decision]) -> Iterator[list[Decision]]:
-    """Decisions that fit into one transaction, in order; no key is written twice in one."""
+    """Decisions that fit into one transaction, in order; no key is written twice in one, unless the same is put there."""
     batch: list[Decision] = []
-    keys: set[str] = set()
+    written: dict[str, Record | None] = {}
     requirements: set[Requirement] = set()
+    bytes_left = MAX_BYTES
     for decision in decisions:
-        own = {record.key for record in decision.puts} | set(decision.deletes)
+        own: dict[str, Record | None] = {**{record.key: record for record in decision.puts}, **dict.fromkeys(decision.deletes)}
         needs = requirements | set(decision.requires)
-        full = len(batch) == MAX_DECISIONS or len(needs) + 1 > MAX_OPERATIONS or len(keys | own) > MAX_OPERATIONS
-        if batch and (full or keys & own):
+        size = sum(len(encode(record)) for key, record in own.items() if record and key not in written)
+        clashes = any(key in written and (record is None or written[key] != record) for key, record in own.items())
+        full = len(batch) == MAX_DECISIONS or len(needs) + 1 > MAX_OPERATIONS or len(written | own) > MAX_OPERATIONS
+        if batch and (clashes or full or size > bytes_left):
             yield batch
-            batch, keys, needs = [], set(), set(decision.requires)
+            batch, written, needs, bytes_left = [], {}, set(decision.requires), MAX_BYTES
+            size = sum(len(encode(record)) for record in decision.puts)
         batch.append(decision)
-        keys, requirements = keys | own, needs
+        written, requirements, bytes_left = written | own, needs, bytes_left - size
     if batch:
         yield batch

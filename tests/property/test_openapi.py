@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.unit.api.cloud import Cloud
+from tests.unit.api.pubkeys import KEYS
 from ucloud.api.app import create_app
 from ucloud.api.services import Services
 
@@ -21,9 +22,10 @@ CONFIG = schemathesis.Config.from_dict(
         },
     }
 )
-NAMES = {"vms": "web", "images": "tiny", "hosts": "h1", "pools": "default", "networks": "default"}
+NAMES = {"vms": "web", "images": "tiny", "hosts": "h1", "pools": "default", "networks": "default", "keys": "me"}
 KNOWN = {"image": "tiny", "host": "h1", "pool": "default", "source": "tiny", "disk_mib": 64}
 KNOWN |= {"network": "backend", "networks": ["backend"], "public": False}
+KNOWN |= {"keys": ["me"], "key": KEYS[1]}
 NUMBERS = itertools.count(1)  # of networks: the range of one is good once only
 IN_QUERY = {"cursor": "", "about": "vm/web", "since": "2026-11-22T14:51:31Z"}
 
@@ -39,6 +41,7 @@ def cloud() -> Iterator[Cloud]:
     cloud.add_image()
     cloud.add_vm("web")
     cloud.ok("POST", "/v1/networks", status=201, json={"name": "backend"})
+    cloud.ok("POST", "/v1/keys", status=201, json={"name": "me", "key": KEYS[0]})
     cloud.catch_up()
     app.extensions["ucloud"] = cloud.services
     yield cloud
@@ -63,6 +66,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, _: d
             case.body = {name: value for name, value in case.body.items() if name not in ("bytes", "sha256", "pool")}
         elif case.path == "/v1/images":
             case.body = {"bytes": 1, "sha256": "0" * 64} | case.body
+        elif "user_data_base64" in case.body:
+            case.body = {name: value for name, value in case.body.items() if name != "user_data"}
+            case.body |= {"user_data_base64": "I2Nsb3VkLWNvbmZpZwo="}
         elif case.path.endswith("/actions/resize"):
             case.body = {"cpus": 2} | case.body
 

@@ -24,6 +24,7 @@ NOW = "2027-01-15T08:00:00.000Z"
 EARLIER = "2026-12-24T18:00:00.000Z"
 PREFIXES = (
     *("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "network/", "port/"),
+    *("key/", "blob/", "use/blob/"),
     *("lock/", "idempotency/"),
 )
 

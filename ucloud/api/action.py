@@ -15,6 +15,7 @@ from ucloud.api.services import services
 from ucloud.base.errors import NotFound
 from ucloud.base.ids import is_id
 from ucloud.model.image import Image, ImageState
+from ucloud.model.key import Key
 from ucloud.model.network import Network
 from ucloud.model.record import Fact, Record
 from ucloud.model.vm import Vm
@@ -27,7 +28,9 @@ VERBS = {
     "vm": {"create", "start", "stop", "reboot", "reset", "resize", "attach", "detach", "delete"},
     "image": {"upload", "clone", "delete"},
     "network": {"delete"},
+    "key": {"delete"},
 }
+GONE_AT_ONCE: dict[str, type[Record]] = {"network": Network, "key": Key}  # as soon as the deletion is accepted
 CHANGES = ("resize", "attach", "detach")  # done when its host has confirmed them, whatever its guest does
 DONE_WITHOUT_HOST = ("stop", *CHANGES)
 
@@ -81,8 +84,8 @@ def look(outcome: Outcome, source: Source) -> Progress:
         if image:
             state = source.get(ImageState, ImageState.at(image.record.id))
             return of_image(outcome, image.record, state.record if state else None)
-    elif source.get(Network, Network.at(outcome.resource)):
-        raise NotFound("there is no such action")  # a network is gone as soon as its deletion is accepted
+    elif source.get(GONE_AT_ONCE[noun], f"{noun}/{outcome.resource}"):
+        raise NotFound("there is no such action")
     if outcome.verb == "delete":
         return Progress("success", "gone")
     return Progress("error", "gone", f"the {noun} was deleted meanwhile")

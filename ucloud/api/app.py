@@ -23,6 +23,7 @@ from ucloud.api import (
     host,
     image,
     internal,
+    key,
     network,
     openapi,
     pool,
@@ -30,6 +31,7 @@ from ucloud.api import (
     power,
     resize,
     upload,
+    userdata,
     vm,
 )
 from ucloud.api.body import MAX_BODY_BYTES
@@ -59,7 +61,7 @@ def create_app(services: Services) -> Flask:
     health.measure(app)
     app.before_request(_refuse_strange_pages)  # counted like every other request
     nouns = (
-        *(vm, console, power, resize, port, upload, explain, image, network, host, pool),
+        *(vm, userdata, console, power, resize, port, upload, explain, image, key, network, host, pool),
         *(action, event, cluster, internal, health, openapi, docs),
     )
     for noun in nouns:

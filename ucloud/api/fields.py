@@ -21,6 +21,9 @@ LABEL = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
 NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]*$"
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
 MAX_PORTS = 8  # of a VM: they are part of its record
+MAX_KEYS = 16  # of a VM
+MAX_USER_DATA_BYTES = 64 * 1024
+MAX_METADATA = 32
 MAX_LABELS = 16
 MAX_LABELS_TEXT = 400  # characters of all labels together: they are part of the VM's record
 
@@ -58,6 +61,18 @@ def is_ipv4_range(text: str) -> bool:
     return 8 <= range.prefixlen <= 29 and any(range.subnet_of(private) for private in PRIVATE)
 
 
+def is_vm_name(text: str) -> bool:
+    return is_name(text) and text != "metadata"
+
+
+def is_short_enough(text: str) -> bool:
+    return len(text.encode()) <= MAX_USER_DATA_BYTES
+
+
+def is_metadata(value: dict[str, str]) -> bool:
+    return all(re.fullmatch(METADATA_KEY, k) and not v.endswith("\n") for k, v in value.items())
+
+
 def are_different(values: list[str]) -> bool:
     return len(set(values)) == len(values)
 
@@ -67,6 +82,7 @@ def ruled(rule: str, fits: Callable[[Any], bool] | None = None, **limits: Any) -
 
 
 NAME_RULE = "1 to 63 of a-z, 0-9 and -, not starting or ending with -, and not of the form of an id"
+METADATA_KEY = r"[a-z0-9][a-z0-9._-]{0,62}"
 LABELS_RULE = (
     f"at most {MAX_LABELS} pairs of texts of A-Z, a-z, 0-9, ., _, / and -, which start and end with a letter or"
     f" digit, 63 characters each and {MAX_LABELS_TEXT} in all"
@@ -75,6 +91,24 @@ LabelKey: TypeAlias = Annotated[str, Meta(pattern=f"^{LABEL}$")]
 LabelValue: TypeAlias = Annotated[str, Meta(pattern=f"^({LABEL})?$")]
 
 Name: TypeAlias = Annotated[str, ruled(NAME_RULE, is_name, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", examples=["web"])]
+VmName: TypeAlias = Annotated[
+    str,
+    ruled(
+        f"{NAME_RULE}; metadata is a name that every network has",
+        is_vm_name,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        extra_json_schema={"not": {"const": "metadata"}},
+        examples=["web"],
+    ),
+]
+UnixUser: TypeAlias = Annotated[
+    str,
+    ruled(
+        "the name of a Unix user: 1 to 32 of a-z, 0-9, _ and -, beginning with a letter or _",
+        pattern=r"^[a-z_][a-z0-9_-]{0,31}$",
+        examples=["debian"],
+    ),
+]
 Reference: TypeAlias = Annotated[str, ruled("a name or an id", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["tiny"])]
 Labels: TypeAlias = Annotated[
     dict[LabelKey, LabelValue], ruled(LABELS_RULE, are_labels, max_length=MAX_LABELS, examples=[{"tier": "front"}])
@@ -95,6 +129,54 @@ Networks: TypeAlias = Annotated[
         max_length=MAX_PORTS,
         extra_json_schema={"uniqueItems": True},
         examples=[["default"]],
+    ),
+]
+KeyLine: TypeAlias = Annotated[
+    str,
+    ruled(
+        "the line of a .pub file, as ssh-keygen makes it, of at most 16,384 characters",
+        max_length=16 * 1024,
+        examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOvTdxtK7ij70H+Ov7stVQXcawsuhibudQnSanC8yfx2 me@home"],
+    ),
+]
+Keys: TypeAlias = Annotated[
+    list[Reference],
+    ruled(
+        f"at most {MAX_KEYS} names or ids, each once",
+        are_different,
+        max_length=MAX_KEYS,
+        extra_json_schema={"uniqueItems": True},
+        examples=[["me"]],
+    ),
+]
+UserText: TypeAlias = Annotated[
+    str,
+    ruled(
+        f"a text of at most {MAX_USER_DATA_BYTES:,} bytes in UTF-8",
+        is_short_enough,
+        max_length=MAX_USER_DATA_BYTES,
+        examples=["#cloud-config\n"],
+    ),
+]
+Base64: TypeAlias = Annotated[
+    str,
+    ruled(
+        f"at most {MAX_USER_DATA_BYTES:,} bytes in base64 (RFC 4648), in one line",
+        pattern=r"^[A-Za-z0-9+/]*={0,2}$",
+        max_length=(MAX_USER_DATA_BYTES + 2) // 3 * 4,
+        examples=["I2Nsb3VkLWNvbmZpZwo="],
+    ),
+]
+MetadataKey: TypeAlias = Annotated[str, Meta(pattern=f"^{METADATA_KEY}$")]
+MetadataValue: TypeAlias = Annotated[str, Meta(pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$", max_length=1024)]
+Metadata: TypeAlias = Annotated[
+    dict[MetadataKey, MetadataValue],
+    ruled(
+        f"at most {MAX_METADATA} pairs: a key of 1 to 63 of a-z, 0-9, ., _ and -, beginning with a letter or digit; a value of"
+        " at most 1,024 characters, without control characters",
+        is_metadata,
+        max_length=MAX_METADATA,
+        examples=[{"role": "database"}],
     ),
 ]
 Allow: TypeAlias = Annotated[
@@ -159,10 +241,12 @@ def metas(type: Any) -> list[Meta]:
 def fits_of(type: Any) -> Callable[[Any], bool]:
     """What the type's own limits don't say. To Python, a pattern's $ is also before a line feed at the end."""
     checks = [meta.extra["fits"] for meta in metas(type) if meta.extra and meta.extra["fits"]]
+    items = [meta for item in get_args(getattr(plain(type), "__origin__", None)) for meta in metas(item)]
+    has_pattern = any(meta.pattern for meta in (*metas(type), *items))
 
     def fits(value: Any) -> bool:
         texts = value if isinstance(value, list) else [value]
-        if any(isinstance(text, str) and text.endswith("\n") for text in texts):
+        if has_pattern and any(isinstance(text, str) and text.endswith("\n") for text in texts):
             return False
         return all(check(value) for check in checks)
 

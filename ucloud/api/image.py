@@ -10,7 +10,7 @@ from ucloud.api import action
 from ucloud.api.action import ActionShown
 from ucloud.api.body import given
 from ucloud.api.describe import Gone, describe, either, tagged
-from ucloud.api.fields import Id, Labels, Name, Protection, Timestamp
+from ucloud.api.fields import Id, Labels, Name, Protection, Timestamp, UnixUser
 from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch, refuse_protected
 from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, find, found, fresh, get
@@ -25,12 +25,14 @@ from ucloud.model.vm import Vm
 
 routes = Blueprint("image", __name__)
 
+USER = "as whom one logs in to VMs made of it"
 Phase = Literal["uploading", "examining", "ready", "failed", "deleting"]
 
 
 class ImagePatch(Struct, frozen=True):
     name: Name | UnsetType = UNSET
     labels: Annotated[Labels | UnsetType, Meta(description="all of them: those that it has are replaced")] = UNSET
+    user: Annotated[UnixUser | UnsetType, Meta(description=USER)] = UNSET
     delete_protection: Protection | UnsetType = UNSET
 
 
@@ -52,6 +54,7 @@ class ImageShown(Struct, frozen=True, kw_only=True):
     ]
     format: Annotated[str, Meta(description="as found by examination; empty until then")]
     virtual_size_mib: int
+    user: Annotated[str, Meta(description=USER)]
     labels: dict[str, str]
     delete_protection: bool
     created: Timestamp
@@ -190,6 +193,7 @@ def show(fact: Fact[Image], source: Source) -> ImageShown:
         idle_s=round(progress.idle_s) if progress else None,
         format=state.format if state else "",
         virtual_size_mib=state.virtual_size_mib if state else 0,
+        user=image.user,
         labels=image.labels,
         delete_protection=image.delete_protection,
         created=image.created,

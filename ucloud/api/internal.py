@@ -10,6 +10,7 @@ from ucloud.api.describe import describe
 from ucloud.api.fields import Limit
 from ucloud.api.page import PageQuery, check_cursor
 from ucloud.api.services import services
+from ucloud.model.key import Blob, HostBlob
 from ucloud.model.kinds import kind_of
 from ucloud.model.secret import without_secrets
 from ucloud.store.contract import Item
@@ -49,9 +50,12 @@ def list_records(prefix: str, query: RawQuery) -> RecordPage:
 
 
 def show(item: Item) -> RecordShown:
-    """A value that is not JSON is not shown: nobody knows what is secret in it."""
+    """A value that is not JSON is not shown: nobody knows what is secret in it. User data may hold secrets of its owner."""
+    kind = kind_of(item.key)
     try:
-        value = without_secrets(json.loads(item.value), kind_of(item.key))
+        value = without_secrets(json.loads(item.value), kind)
     except ValueError:
         value = None
+    if kind in (Blob, HostBlob) and isinstance(value, dict):
+        value |= {"data": f"«{len(str(value.get('data', '')).rstrip('=')) * 3 // 4} bytes»"}
     return RecordShown(item.key, item.create_revision, item.mod_revision, item.lease, value)

@@ -15,6 +15,7 @@ from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match
 from ucloud.api.records import PROJECT, ShowSource, Source, Wish, commit, commit_new, find, found, fresh, get
 from ucloud.api.services import services
+from ucloud.api.uses import NAMED, users
 from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound
 from ucloud.base.ids import new_id
 from ucloud.model import keys
@@ -29,7 +30,7 @@ from ucloud.store.view import View
 routes = Blueprint("network", __name__)
 
 DEFAULT = "default"  # the network of VMs that name none; made when the first of them is
-SHOWN, NAMED = 1000, 10  # VMs of a network: in its members, and where it cannot be deleted
+SHOWN = 1000  # VMs in a network's members
 
 
 class NetworkCreate(Struct, frozen=True):
@@ -152,7 +153,18 @@ def claims(network: Network) -> list[str]:
     ]
 
 
-def default(wish: Wish, source: Source) -> Network:
+def wanted(references: list[str] | UnsetType, wish: Wish, source: Source) -> list[Network]:
+    """Those that a new VM shall be on; UNSET: the default one. Raises Invalid, NoCapacity."""
+    if references is UNSET:
+        return [_default(wish, source)]
+    networks = [named(reference, "networks", source) for reference in references]
+    if len({network.key for network in networks}) < len(networks):
+        raise Invalid("networks: one is named twice", {"networks": "one is named twice"})
+    wish.requires += map(unchanged, networks)
+    return [network.record for network in networks]
+
+
+def _default(wish: Wish, source: Source) -> Network:
     """The project's network for VMs that name none; made by the wish if it is not there yet. Raises NoCapacity."""
     name = source.get(Unique, keys.unique("network", PROJECT, DEFAULT))
     network = source.get(Network, Network.at(name.record.owner)) if name else None
@@ -187,20 +199,13 @@ def vms_on(view: View) -> Counter[str]:
 @describe("Show a network", answer=NetworkDetailAnswer, tagged=True)
 def get_network(reference: str) -> Response:
     network = found(Network, "network", reference, PROJECT)
-    ids, more = users(network.record.id, SHOWN)
+    ids, more = users("network", network.record.id, SHOWN)
     members = list(_members(network.record.id, ids))
     vms = len(members)
     if more:
         with services().view.reading() as view:
             vms = vms_on(view)[network.record.id]
     return tagged(NetworkDetailAnswer(NetworkDetail(**_fields(network.record), vms=vms, members=members)), network)
-
-
-def users(network: str, limit: int) -> tuple[list[str], bool]:
-    """The ids of VMs on it, also of those that leave it, and whether there are more."""
-    prefix = keys.used_by("network", network)
-    listing = services().store.list(prefix, limit=limit)
-    return [item.key.removeprefix(prefix) for item in listing.items], listing.more
 
 
 def _members(network: str, vms: list[str]) -> Iterator[Member]:
@@ -221,7 +226,7 @@ def delete_network(reference: str) -> NetworkGone:
     def make() -> Wish:
         network = found(Network, "network", id)
         heed_if_match(network)
-        ids, more = users(id, NAMED)
+        ids, more = users("network", id, NAMED)
         if ids:
             names = [_named_user(id, vm) for vm in ids] + ["others"] * more
             raise Conflict(f"the network {network.record.name} is used by {', '.join(names)}", {"used_by": names})

@@ -20,6 +20,7 @@ from ucloud.model.bookkeeping import Idempotency, Unique
 from ucloud.model.decision import Requirement, absent
 from ucloud.model.host import Alive, Host
 from ucloud.model.image import Image
+from ucloud.model.key import Key
 from ucloud.model.kinds import kind_of
 from ucloud.model.network import Network
 from ucloud.model.record import Fact, Record, decode, encode
@@ -88,7 +89,7 @@ class ShowSource:
             item = self._items[key]
             return _fact(kind, item) if item else None
         known = None
-        if kind in (Host, Alive, Image, Network):
+        if kind in (Host, Alive, Image, Network, Key):
             with contextlib.suppress(Temporary):
                 known = ViewSource().get(kind, key)
         return known or get(kind, key)

@@ -8,8 +8,8 @@ from flask import Blueprint, request
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ucloud.api.describe import describe
-from ucloud.api.fields import Labels, Name, Protection, Reference, Sha256
-from ucloud.api.image import ImageAccepted, accepted, ready_image
+from ucloud.api.fields import Labels, Name, Protection, Reference, Sha256, UnixUser
+from ucloud.api.image import USER, ImageAccepted, accepted, ready_image
 from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, commit_new, find, found, get
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound
@@ -36,6 +36,7 @@ class ImageCreate(Struct, frozen=True):
     sha256: Annotated[Sha256 | UnsetType, Meta(description="of the upload; needed unless it is a clone")] = UNSET
     source: Annotated[Reference | UnsetType, Meta(description="the image to clone, instead of an upload")] = UNSET
     pool: Annotated[Reference | UnsetType, Meta(description="where to keep it, if there are several")] = UNSET
+    user: Annotated[UnixUser | UnsetType, Meta(description=f"{USER}; by default root, or that of the source")] = UNSET
     labels: Labels = {}
     delete_protection: Protection = False
 
@@ -94,6 +95,7 @@ def _announced(id: str, wanted: ImageCreate, wish: Wish) -> Image:
         pool=pool.record.name,
         bytes=wanted.bytes,
         sha256=wanted.sha256,
+        user="root" if wanted.user is UNSET else wanted.user,
         labels=wanted.labels,
         delete_protection=wanted.delete_protection,
         created=services().now(),
@@ -114,6 +116,7 @@ def _clone(id: str, wanted: ImageCreate, reference: str, source: Source, wish: W
         id=id,
         name=wanted.name,
         source=origin.record.id,
+        user=origin.record.user if wanted.user is UNSET else wanted.user,
         labels=wanted.labels,
         delete_protection=wanted.delete_protection,
         created=now,

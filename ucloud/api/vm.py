@@ -7,14 +7,31 @@ from flask import Blueprint, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from ucloud.api import action, capacity, event, phase, vmlog
+from ucloud.api import action, capacity, event, key, network, phase, userdata, vmlog
 from ucloud.api.action import ActionShown
 from ucloud.api.address import add_port
 from ucloud.api.body import given
 from ucloud.api.describe import Gone, describe, either, tagged
-from ucloud.api.fields import Cpus, DiskMib, HostWish, Labels, MemoryMib, Name, Networks, Protection, Reference, Spread
+from ucloud.api.fields import (
+    Base64,
+    Cpus,
+    DiskMib,
+    HostWish,
+    Keys,
+    Labels,
+    MemoryMib,
+    Metadata,
+    Name,
+    Networks,
+    Protection,
+    Reference,
+    Spread,
+    UserText,
+    VmName,
+    rule_of,
+    ruled,
+)
 from ucloud.api.image import ready_image
-from ucloud.api.network import default, named
 from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch, refuse_protected
 from ucloud.api.records import (
@@ -39,16 +56,17 @@ from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent, unchanged
 from ucloud.model.host import Host
-from ucloud.model.network import Network
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
 from ucloud.model.vm import Placement, Vm
 
 routes = Blueprint("vm", __name__)
 
+FOR_CLOUD_INIT = "what its guest does when it first starts: a script, or whatever else cloud-init takes"
+
 
 class VmCreate(Struct, frozen=True):
-    name: Name
+    name: VmName
     image: Annotated[Reference, Meta(description="what its disk is cloned from")]
     cpus: Annotated[Cpus, Meta(description="virtual cores")] = 1
     memory_mib: MemoryMib = 512
@@ -59,13 +77,23 @@ class VmCreate(Struct, frozen=True):
     networks: Annotated[
         Networks | UnsetType, Meta(description="by default the network `default`, which is made when it is first needed")
     ] = UNSET
+    keys: Annotated[Keys | UnsetType, Meta(description="who may log in; by default the default key, if there is one")] = UNSET
+    user_data: Annotated[UserText | UnsetType, Meta(description=FOR_CLOUD_INIT)] = UNSET
+    user_data_base64: Annotated[Base64 | UnsetType, Meta(description="the same, where it is no text")] = UNSET
+    metadata: Annotated[Metadata, Meta(description="what its guest shall know")] = {}
     labels: Labels = {}
     delete_protection: Protection = False
 
 
 class VmPatch(Struct, frozen=True):
-    name: Name | UnsetType = UNSET
+    name: VmName | UnsetType = UNSET
     labels: Annotated[Labels | UnsetType, Meta(description="all of them: those that it has are replaced")] = UNSET
+    keys: Annotated[Keys | UnsetType, Meta(description="all of them")] = UNSET
+    user_data: Annotated[
+        UserText | None | UnsetType, ruled(f"{rule_of(UserText)}, or null for none"), Meta(description=FOR_CLOUD_INIT)
+    ] = UNSET
+    user_data_base64: Annotated[Base64 | UnsetType, Meta(description="the same, where it is no text")] = UNSET
+    metadata: Annotated[Metadata | UnsetType, Meta(description="all of it")] = UNSET
     delete_protection: Protection | UnsetType = UNSET
 
 
@@ -119,7 +147,9 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
     host = _host_wish(wanted.host)
     capacity.refuse_too_large(Size(wanted.cpus, wanted.memory_mib), host)
     wish = Wish()
-    networks = _networks(wanted.networks, wish, source)
+    networks = network.wanted(wanted.networks, wish, source)
+    keyed = key.wanted(wanted.keys, wish, source)
+    data = userdata.read(wanted.user_data, wanted.user_data_base64) or b""
     vm = Vm(
         id=id,
         name=wanted.name,
@@ -133,24 +163,20 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
         spread="" if wanted.spread is UNSET else wanted.spread,
         labels=wanted.labels,
         delete_protection=wanted.delete_protection,
-        ports=tuple(add_port(wish, id, network, source) for network in networks),
+        ports=tuple(add_port(wish, id, net, source) for net in networks),
+        keys=tuple(fact.record.id for fact in keyed),
+        metadata=wanted.metadata,
+        user_data=userdata.digest(data),
+        user_data_bytes=len(data),
         created=services().now(),
     )
     wish.put(vm)
     wish.requires += [absent(vm.key), unchanged(image)]
     wish.claim(unique_name, vm.id)
     wish.claim(keys.use("image", image.record.id, vm.id), vm.id)
+    key.claim(wish, id, keyed)
+    userdata.claim(wish, id, data)
     return wish
-
-
-def _networks(wanted: list[str] | UnsetType, wish: Wish, source: Source) -> list[Network]:
-    if wanted is UNSET:
-        return [default(wish, source)]
-    networks = [named(reference, "networks", source) for reference in wanted]
-    if len({network.key for network in networks}) < len(networks):
-        raise Invalid("networks: one is named twice", {"networks": "one is named twice"})
-    wish.requires += map(unchanged, networks)
-    return [network.record for network in networks]
 
 
 @routes.get("/v1/vms")
@@ -194,8 +220,22 @@ def patch_vm(reference: str, body: VmPatch) -> Response:
     """What is not named stays."""
     id = find("vm", reference, PROJECT)
 
+    data = userdata.read(body.user_data, body.user_data_base64)
+    changes = {field: value for field, value in given(body).items() if field not in ("user_data", "user_data_base64")}
+
     def make() -> Wish:
-        return patch(living(vm_of(id)), given(body), "vm", PROJECT)
+        vm = living(vm_of(id))
+        if data is not UNSET:
+            changes.update(user_data=userdata.digest(data), user_data_bytes=len(data))
+        keyed = [] if body.keys is UNSET else key.named(body.keys, fresh())
+        if body.keys is not UNSET:
+            changes["keys"] = tuple(fact.record.id for fact in keyed)
+        wish = patch(vm, changes, "vm", PROJECT)
+        if wish.puts and body.keys is not UNSET:
+            key.claim(wish, id, keyed, vm.record.keys)
+        if wish.puts and data is not UNSET:
+            userdata.claim(wish, id, data, vm.record.user_data)
+        return wish
 
     vm = vm_of(commit("set", id, make).resource)
     return tagged(VmAnswer(show(vm, fresh())), vm)

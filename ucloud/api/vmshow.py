@@ -11,6 +11,7 @@ from ucloud.api.records import Source
 from ucloud.base.ids import is_id
 from ucloud.model.host import Host
 from ucloud.model.image import Image
+from ucloud.model.key import Key
 from ucloud.model.network import Allowed, Network, VmPort
 from ucloud.model.record import Fact
 from ucloud.model.vm import Power, Vm
@@ -25,6 +26,13 @@ class PortShown(Struct, frozen=True, kw_only=True):
     ipv6: str
     ipv4: Annotated[str, Meta(description="empty: none")]
     allow: Annotated[list[Allowed], Meta(description="what its guest may do there that others may not")]
+
+
+class UserDataShown(Struct, frozen=True):
+    """Which user data a VM has."""
+
+    sha256: str
+    bytes: int
 
 
 class VmShown(Struct, frozen=True, kw_only=True):
@@ -46,6 +54,10 @@ class VmShown(Struct, frozen=True, kw_only=True):
     image: Annotated[str, Meta(description="name of the image that its disk was cloned from")]
     image_id: Id
     pool: str
+    user: Annotated[str, Meta(description="as whom to log in: a property of its image")]
+    keys: Annotated[list[str], Meta(description="names of the SSH keys with which one may log in")]
+    user_data: UserDataShown | None
+    metadata: Annotated[dict[str, str], Meta(description="what its owner tells its guest")]
     power: Power
     wanted_host: str
     spread: str
@@ -62,6 +74,11 @@ class VmShown(Struct, frozen=True, kw_only=True):
 def _name_of_host(source: Source, wish: str) -> str:
     host = source.get(Host, Host.at(wish)) if is_id(wish) else None
     return host.record.name if host else wish
+
+
+def _name_of_key(source: Source, id: str) -> str:
+    key = source.get(Key, Key.at(id))
+    return key.record.name if key else id
 
 
 def show(fact: Fact[Vm], source: Source) -> VmShown:
@@ -89,6 +106,10 @@ def show_sight(sight: phase.Sight, source: Source) -> VmShown:
         image=image.record.name if image else vm.image,
         image_id=vm.image,
         pool=vm.pool,
+        user=image.record.user if image else "root",
+        keys=[_name_of_key(source, id) for id in vm.keys],
+        user_data=UserDataShown(vm.user_data, vm.user_data_bytes) if vm.user_data else None,
+        metadata=vm.metadata,
         power=vm.power,
         wanted_host=_name_of_host(source, vm.host),
         spread=vm.spread,

@@ -20,6 +20,7 @@ log = logging.getLogger("ucloud.api.watching")
 PREFIXES = (
     *("vm/", "placement/", "manifest/", "status/", "alive/", "host/"),
     *("image/", "imagestate/", "unique/image/", "pool/", "network/", "unique/network/"),
+    *("key/", "unique/key/", "project/"),
 )
 MAX_AGE_S = 30.0  # the store gives a sign of life every 10 s or less; lists from an older view are refused
 PERIOD_S = 10.0

@@ -36,7 +36,13 @@ def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leader
 
 
 LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; with the prefixes that it reads
-    "scheduler": (scheduler, ("vm/", "pool/", "host/", "alive/", "status/", "placement/", "manifest/", "network/", "port/")),
+    "scheduler": (
+        scheduler,
+        (
+            *("vm/", "pool/", "host/", "alive/", "status/", "placement/", "manifest/"),
+            *("network/", "port/", "key/", "blob/", "use/blob/"),
+        ),
+    ),
     "image": (images, ("image/", "imagestate/", "pool/", "use/image/")),
     "idempotency": (sweeper, ("idempotency/",)),
 }

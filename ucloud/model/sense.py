@@ -7,6 +7,7 @@ writes; the API refuses more, and tells people why.
 
 import contextlib
 import functools
+import hashlib
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -16,12 +17,15 @@ from ucloud.base.clock import parse_timestamp
 from ucloud.model.bookkeeping import Idempotency
 from ucloud.model.event import Event
 from ucloud.model.image import Image, Pool
+from ucloud.model.key import Blob, HostBlob, Key, Project
 from ucloud.model.network import ManifestPort, Network, NetworkRef, Port, VmPort
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAC = re.compile(r"02(:[0-9a-f]{2}){5}")
+CUSTOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 NAMED = frozenset({"id", "vm", "host", "image", "pool", "project", "name", "network"})
 OTHERWISE_NAMED = {(Vm, "host"), (Idempotency, "name"), (Event, "name")}  # a wish, a client's key, a word: never part of a path
 
@@ -41,6 +45,9 @@ def check(key: str, record: Record) -> None:
     if isinstance(record, Manifest):
         for disk in record.disks:
             _check_path(disk.pool.path)
+        for line in record.keys:
+            _check_line("keys", line)
+        _check_told(record)
         for told in record.ports:
             _check_port(told)
             _check_network(told.network)
@@ -48,11 +55,22 @@ def check(key: str, record: Record) -> None:
         for port in record.ports:
             _check_name("network", port.network)
             _check_port(port)
+        for key in record.keys:
+            _check_name("keys", key)
+        _check_told(record)
     elif isinstance(record, Port):
         _check_port(record)
     elif isinstance(record, Network):
         _check_network(record)
         _check_time("created", record.created)
+    elif isinstance(record, Key):
+        _check_line("key", record.line)
+    elif isinstance(record, Project):
+        if record.default_key:
+            _check_name("default_key", record.default_key)
+    elif isinstance(record, Blob | HostBlob):
+        if hashlib.sha256(record.data).hexdigest() != record.sha256:
+            raise msgspec.ValidationError("data: another one than its name says")
     elif isinstance(record, Pool):
         _check_path(record.path)
     elif isinstance(record, Image | Idempotency):
@@ -74,6 +92,21 @@ def fields(kind: type[Record]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _check_name(field: str, text: str) -> None:
     if not NAME.fullmatch(text):
         raise msgspec.ValidationError(f"{field}: {text[:80]!r} cannot be a name")
+
+
+def _check_line(field: str, text: str) -> None:
+    """It becomes a line of a file."""
+    if not text or len(text.splitlines()) != 1:
+        raise msgspec.ValidationError(f"{field}: must be one line")
+
+
+def _check_told(record: Vm | Manifest) -> None:
+    """What a guest is told."""
+    if record.user_data and not SHA256.fullmatch(record.user_data):
+        raise msgspec.ValidationError(f"user_data: {record.user_data[:80]!r} is no SHA-256")
+    for name in record.metadata:
+        if not CUSTOM.fullmatch(name):
+            raise msgspec.ValidationError(f"metadata: {name[:80]!r} cannot be a name")
 
 
 def _check_port(port: VmPort | ManifestPort | Port) -> None:

@@ -18,8 +18,8 @@ class Vm(Record, frozen=True, kw_only=True):
     boots: how often it was told to start; start, reboot and reset raise it. hard: the last change of power or boots
     does not ask the guest first (stop --force, reset). host: the only one it may run on (an id), or a label that its host
     must have (rack=r1); "": any. spread: a group whose VMs never share a host (web), or a value of a host label (web@rack).
-    keys: ids of those who may log in. user_data: SHA-256 of the `Blob`, "" for none. metadata: what its owner tells the guest
-    (/custom/KEY).
+    keys: ids of those who may log in. user_data: SHA-256 of the `Blob`, "" for none, and its length. metadata: what its owner
+    tells the guest (/custom/KEY).
     """
 
     prefix: ClassVar[str] = "vm/"
@@ -41,6 +41,7 @@ class Vm(Record, frozen=True, kw_only=True):
     ports: tuple[VmPort, ...] = ()  # at most one on each network
     keys: tuple[str, ...] = ()
     user_data: str = ""
+    user_data_bytes: int = 0
     metadata: dict[str, str] = {}
     created: str
     deleted_at: str = ""

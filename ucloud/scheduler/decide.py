@@ -17,6 +17,7 @@ from ucloud.model.network import ManifestPort
 from ucloud.model.record import Fact, Record
 from ucloud.model.size import Size
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm, Want
+from ucloud.scheduler.handouts import Handouts
 from ucloud.scheduler.hosts import Hosts, Policy, Room, is_news
 from ucloud.scheduler.ports import Ports
 
@@ -27,7 +28,7 @@ def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decisi
     """No host is ever over its memory, and every wanted VM is placed as soon as a living host has room for it."""
     placements = facts.all(Placement)
     hosts = functools.cache(lambda: Hosts(facts, policy))  # dear: only for a pass that needs it
-    ports = Ports(facts)
+    ports, handouts = Ports(facts), Handouts(facts)
     unreadable = {key.rsplit("/", 1)[-1] for key in facts.bad}  # VMs of which we don't know everything
     waiting: list[tuple[Fact[Vm], Fact[Placement] | None]] = []
     decisions: list[Decision] = []
@@ -37,26 +38,33 @@ def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decisi
             continue
         decisions += ports.release(vm, placement)
         if placement and placement.record.host:
-            decisions += follow(facts, hosts, ports, vm, placement, now_s)
+            decisions += follow(facts, hosts, ports, handouts, vm, placement, now_s)
         elif vm.record.deleted_at:
             decisions += forget(ports, vm, placement)
         else:
             waiting.append((vm, placement))
     for vm, placement in waiting:
-        decisions += place(facts, hosts(), ports, vm, placement, now_s)
+        decisions += place(facts, hosts(), ports, handouts, vm, placement, now_s)
+    decisions += handouts.clear(decisions)
     return decisions
 
 
 def place(
-    facts: Facts, hosts: Hosts, ports: Ports, vm: Fact[Vm], placement: Fact[Placement] | None, now_s: float
+    facts: Facts,
+    hosts: Hosts,
+    ports: Ports,
+    handouts: Handouts,
+    vm: Fact[Vm],
+    placement: Fact[Placement] | None,
+    now_s: float,
 ) -> list[Decision]:
     """Give the VM an owner, or say why there is none."""
     mine = (unchanged(vm), unchanged(placement) if placement else absent(Placement.at(vm.record.id)))
     pool = facts.get(Pool, Pool.at(vm.record.pool))
-    lack = ports.lack(vm.record) if pool else f"there is no pool {vm.record.pool}"
-    room = None if lack else hosts.take(vm.record)
-    if lack and ports.is_behind(vm):
+    lack = not_told(ports, handouts, vm) if pool else f"there is no pool {vm.record.pool}"
+    if lack is None:
         return []
+    room = None if lack else hosts.take(vm.record)
     if pool is None or room is None:
         reason = lack or hosts.why_not(vm.record)
         if placement and not is_news(placement.record.reason, reason, vm.record):
@@ -76,11 +84,19 @@ def place(
         since=timestamp(now_s),
         reason=why(vm.record, room),
     )
-    told = manifest_for(vm, placed, pool, ports.told(vm.record), ports.revisions(vm.record))
-    entries = dict(ports.entries(vm.record, placed.host))
-    puts = (placed, told, *entries)
-    requires = (*mine, unchanged(pool), *ports.rests_on(vm.record), *entries.values(), *hosts.rests_on(vm.record, room))
+    told = manifest_of(vm, placed, pool, ports, handouts)
+    with_it = [*ports.entries(vm.record, placed.host), *handouts.copies(told)]
+    puts = (placed, told, *(record for record, _ in with_it if record))
+    requires = (*mine, unchanged(pool), *ports.rests_on(vm.record), *(r for _, r in with_it), *hosts.rests_on(vm.record, room))
     return [Decision(verb="place", key=vm.key, reason=placed.reason, puts=puts, requires=requires)]
+
+
+def not_told(ports: Ports, handouts: Handouts, vm: Fact[Vm], before: Manifest | None = None) -> str | None:
+    """Why the VM's host cannot be told of it now, in words; "" if it can; None if what is lacking may be seen in a moment."""
+    for part in (ports, handouts):
+        if lack := part.lack(vm.record, before):
+            return None if part.is_behind(vm) else lack
+    return ""
 
 
 def why(vm: Vm, room: Room) -> str:
@@ -93,7 +109,13 @@ def why(vm: Vm, room: Room) -> str:
 
 
 def follow(
-    facts: Facts, hosts: Callable[[], Hosts], ports: Ports, vm: Fact[Vm], placement: Fact[Placement], now_s: float
+    facts: Facts,
+    hosts: Callable[[], Hosts],
+    ports: Ports,
+    handouts: Handouts,
+    vm: Fact[Vm],
+    placement: Fact[Placement],
+    now_s: float,
 ) -> list[Decision]:
     """Keep what the host is told in step with what is wanted, once it has room for it; when a deleted VM has left no trace,
     forget it."""
@@ -102,13 +124,14 @@ def follow(
     if manifest and manifest.record.want == "absent" and not facts.get(Status, Status.at(host, "vm", vm.record.id)):
         return forget(ports, vm, placement, manifest)
     pool, before = facts.get(Pool, Pool.at(vm.record.pool)), manifest.record if manifest else None
-    if pool is None or (before and is_current(before, vm, placement.record, pool, ports)):
+    if pool is None or (before and is_current(before, vm, placement.record, pool, ports, handouts)):
         return []
     mine = unchanged(manifest) if manifest else absent(Manifest.at(host, vm.record.id))
     rests_on: list[Requirement] = [mine, unchanged(vm), unchanged(placement)]
-    if lack := ports.lack(vm.record, before):
-        return [] if ports.is_behind(vm) else wait(vm, placement.record, lack, tuple(rests_on), now_s)
-    wanted = manifest_for(vm, placement.record, pool, ports.told(vm.record, before), ports.revisions(vm.record, before))
+    lack = not_told(ports, handouts, vm, before)
+    if lack is None or lack:
+        return wait(vm, placement.record, lack, tuple(rests_on), now_s) if lack else []
+    wanted = manifest_of(vm, placement.record, pool, ports, handouts, before)
     has = size_of(before) if before else Size(0, 0)
     if wanted.want == "absent":  # needs no room, and until it is gone it keeps what it has
         wanted = msgspec.structs.replace(wanted, cpus=has.cpus, memory_mib=has.memory_mib)
@@ -120,11 +143,11 @@ def follow(
     reason = f"its host shall {SHALL[wanted.want]}" + (f", boot {wanted.boots}" if wanted.want == "running" else "")
     if manifest and size_of(wanted) != has:
         reason += f"; it has {size_of(wanted)} now"
-    entries = dict(ports.entries(vm.record, host))
-    puts: tuple[Record, ...] = (wanted, *entries)
+    with_it = [*ports.entries(vm.record, host), *handouts.copies(wanted)]
+    puts: tuple[Record, ...] = (wanted, *(record for record, _ in with_it if record))
     if placement.record.waits_for:
         puts += (msgspec.structs.replace(placement.record, waits_for="", waits_since=""),)
-    return [Decision(verb="tell", key=wanted.key, reason=reason, puts=puts, requires=(*rests_on, *entries.values()))]
+    return [Decision(verb="tell", key=wanted.key, reason=reason, puts=puts, requires=(*rests_on, *(r for _, r in with_it)))]
 
 
 def wait(vm: Fact[Vm], before: Placement, lack: str, rests_on: tuple[Requirement, ...], now_s: float) -> list[Decision]:
@@ -156,22 +179,49 @@ def forget(
     requires += [unchanged(fact) if fact else absent(key) for key, fact in known.items()]
     deletes = [key for key, fact in known.items() if fact]
     deletes += [key for port in record.ports for key in keys.port_claims(port.network, record.id, port.mac, port.ipv4)]
+    deletes += [keys.use("key", id, record.id) for id in record.keys]
+    deletes += [keys.use("blob", record.user_data, record.id)] * bool(record.user_data)
     deletes += [vm.key, keys.use("image", record.image, record.id), keys.unique("vm", record.project, record.name)]
     reason = "deleted, and no trace of it is left"
     return [Decision(verb="forget", key=vm.key, reason=reason, deletes=tuple(deletes), requires=tuple(requires))]
 
 
-def is_current(manifest: Manifest, vm: Fact[Vm], placement: Placement, pool: Fact[Pool], ports: Ports) -> bool:
+def is_current(
+    manifest: Manifest, vm: Fact[Vm], placement: Placement, pool: Fact[Pool], ports: Ports, handouts: Handouts
+) -> bool:
     """A manifest says what it was made from. (`manifest_for` would tell, too, but for every VM in every pass.)"""
     told = manifest.revisions
     is_mine = told.get("vm") == vm.revision and told.get("pool") == pool.revision and manifest.epoch == placement.epoch
-    return is_mine and ports.are_told(vm.record, manifest)
+    return is_mine and ports.are_told(vm.record, manifest) and handouts.are_told(vm.record, manifest)
+
+
+def manifest_of(
+    vm: Fact[Vm], placement: Placement, pool: Fact[Pool], ports: Ports, handouts: Handouts, before: Manifest | None = None
+) -> Manifest:
+    """What a host is told of a VM that lacks nothing, and was told `before`."""
+    record = vm.record
+    return manifest_for(
+        vm,
+        placement,
+        pool,
+        ports.told(record, before),
+        ports.revisions(record, before) | handouts.revisions(record),
+        handouts.keys(record, before),
+        handouts.user_data(record, placement.host, before),
+    )
 
 
 def manifest_for(
-    vm: Fact[Vm], placement: Placement, pool: Fact[Pool], ports: tuple[ManifestPort, ...], networks: dict[str, int]
+    vm: Fact[Vm],
+    placement: Placement,
+    pool: Fact[Pool],
+    ports: tuple[ManifestPort, ...],
+    others: dict[str, int],
+    lines: tuple[str, ...] = (),
+    user_data: str = "",
 ) -> Manifest:
-    """What the host is told, made from the VM, its placement, its pool and its networks alone. networks: their revisions."""
+    """What the host is told, made from the VM, its placement, its pool, and what of networks, keys and user data is known.
+    others: revisions of what it is made from besides VM and pool. lines: of its keys."""
     record = vm.record
     want: Want = "absent" if record.deleted_at else "running" if record.power == "on" else "stopped"
     ref = PoolRef(name=pool.record.name, kind=pool.record.kind, path=pool.record.path)
@@ -188,5 +238,8 @@ def manifest_for(
         disks=(Disk(name="root", pool=ref, image=record.image, size_mib=record.disk_mib),),
         disks_do="delete" if record.deleted_at else "keep",
         ports=ports,
-        revisions={"vm": vm.revision, "pool": pool.revision, **networks},
+        keys=lines,
+        user_data=user_data,
+        metadata=record.metadata,
+        revisions={"vm": vm.revision, "pool": pool.revision, **others},
     )

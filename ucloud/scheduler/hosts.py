@@ -15,6 +15,7 @@ from ucloud.model import keys
 from ucloud.model.decision import NotNewer, Requirement, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.kinds import kind_of
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
 from ucloud.model.vm import Manifest, Placement, Vm
@@ -198,7 +199,7 @@ def hosts_of_unreadable(facts: Facts) -> set[str]:
     if not facts.bad:
         return set()
     unreadable = {key.rsplit("/", 1)[-1] for key in facts.bad}
-    manifests = (key.split("/") for key in (*facts.all(Manifest), *facts.bad) if key.startswith(Manifest.prefix))
+    manifests = (key.split("/") for key in (*facts.all(Manifest), *facts.bad) if kind_of(key) is Manifest)
     return {parts[1] for parts in manifests if parts[-1] in unreadable}
 
 
@@ -211,7 +212,7 @@ def place_of(vm: Vm, host: Host) -> str:
 def rooms(facts: Facts, policy: Policy) -> list[Room]:
     """Of every host that has said what it has and of whose manifests all can be read. The smaller of agreed and reported
     capacity counts."""
-    doubtful = {key.split("/")[1] for key in facts.bad if key.startswith(Manifest.prefix)}
+    doubtful = {key.split("/")[1] for key in facts.bad if kind_of(key) is Manifest}
     used: dict[str, tuple[int, int]] = {}
     for fact in facts.all(Manifest).values():
         manifest = fact.record

@@ -60,7 +60,9 @@ class SchedulerReport:
 
 def news_of(facts: Facts, decision: Decision) -> News | None:
     """None where a VM goes on waiting for the same, but for numbers: how much is free changes with every other VM. Nor where
-    its host is told the same, made from other records: its labels have changed, say."""
+    its host is told the same, made from other records: its labels have changed, say. Nor of what is about no VM."""
+    if decision.verb == "clear":
+        return None
     if decision.verb == "wait":
         before = facts.get(Placement, Placement.at(decision.key.removeprefix(Vm.prefix)))
         known = (before.record.waits_for if before.record.host else before.record.reason) if before else ""

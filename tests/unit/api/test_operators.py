@@ -114,7 +114,7 @@ def test_what_flask_refuses_has_an_envelope_too(cloud: Cloud) -> None:
     assert cloud.refused(404, "GET", "/nothing")["code"] == "not_found"
     assert cloud.refused(405, "PATCH", "/v1/vms")["code"] == "method_not_allowed"
     assert "GET" in cloud.http.patch("/v1/vms").headers["Allow"]
-    assert cloud.refused(404, "GET", "/v1/keys")["code"] == "not_found"
+    assert cloud.refused(404, "GET", "/v1/cats")["code"] == "not_found"
 
 
 def test_a_bug_is_a_500_with_an_envelope_and_no_details(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

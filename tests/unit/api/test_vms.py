@@ -50,6 +50,14 @@ def test_bad_names_are_refused_with_the_rule(ready: Cloud, name: Any) -> None:
     assert ready.store.list("vm/").items == ()
 
 
+def test_no_vm_is_named_as_what_every_network_has(ready: Cloud) -> None:
+    error = ready.refused(422, "POST", "/v1/vms", json={"name": "metadata", "image": "tiny"})
+    assert "every network has" in error["details"]["name"]
+    ready.add_vm()
+    ready.refused(422, "PATCH", "/v1/vms/web", json={"name": "metadata"})
+    ready.ok("POST", "/v1/networks", status=201, json={"name": "metadata"})
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -62,7 +70,16 @@ def test_bad_names_are_refused_with_the_rule(ready: Cloud, name: Any) -> None:
         *(("host", value) for value in ("h9", "../h1", 7, "a b=c", "=", "host-01kam0000000000000000000zz")),
         *(("spread", value) for value in ("Web", "web@", "web@a b", "@rack", 7)),
         *(("networks", value) for value in ("net", ["nope"], ["../x"], [7], None, ["a", "a"], [f"n{n}" for n in range(9)])),
-        *((later, "x") for later in ("keys", "user_data", "ha", "project", "count", "pool")),
+        *(("keys", value) for value in ("me", ["nope"], ["../x"], [7], None, ["a", "a"], [f"k{n}" for n in range(17)])),
+        *(("user_data", value) for value in (7, None, [], "x" * 65537, "é" * 32769)),
+        *(
+            ("user_data_base64", value)
+            for value in (7, None, "x", "=", "aGk", "aGk=\n", "a GI", "A" * 87388, "a-_b", "H4sIAAAA")
+        ),
+        *(("metadata", value) for value in ([], {"A": ""}, {"": ""}, {".a": ""}, {"a/b": ""}, {"a": 1}, {"a\n": ""})),
+        *(("metadata", {"a": value}) for value in ("x\n", "\0", "\u001b", "\u0085", "x" * 1025, None)),
+        *(("metadata", value) for value in ({"k" * 64: ""}, {f"k{n}": "" for n in range(33)})),
+        *((later, "x") for later in ("ha", "project", "count", "pool")),
     ],
 )
 def test_bad_fields_are_named(ready: Cloud, field: str, value: Any) -> None:
