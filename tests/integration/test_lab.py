@@ -106,7 +106,7 @@ def lab(own: Lab) -> Iterator[Lab]:
 def test_three_hosts(lab: Lab) -> None:
     told = lab.status()
     assert len(told["etcd"]["endpoints"]) == 3
-    each = {f"{kind}-{number}" for kind in ("etcd", "api", "control", "host") for number in (1, 2, 3)}
+    each = {f"{kind}-{number}" for kind in ("etcd", "api", "control", "metadata", "host") for number in (1, 2, 3)}
     assert set(lab.daemons()) == {"router", *each}
     assert [(host["name"], host["state"], host["faults"]) for host in told["hosts"]] == [(host, "up", []) for host in HOSTS]
     assert {lab.create(host)["host"] for host in HOSTS} == set(HOSTS)

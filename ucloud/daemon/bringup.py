@@ -83,6 +83,8 @@ def prepare(cloud: Cloud, listener: socket.socket | None, say: Say) -> None:
         for host in cloud.central_hosts:
             write_config(cloud, host, daemon_name("api", host))
             write_config(cloud, host, daemon_name("control", host))
+        for host in cloud.hosts:
+            write_config(cloud, host, daemon_name("metadata", host))
         if listener:
             stop_daemons(cloud, say)  # of a supervisor that was killed
             start_supervisor(cloud, listener, say)

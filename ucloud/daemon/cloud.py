@@ -239,6 +239,7 @@ class Cloud:
             *(self._daemon("etcd", host, self._etcd(host), self.file) for host in self.etcd_hosts),
             *(self._own_daemon("api", host) for host in self.central_hosts),
             *(self._own_daemon("control", host) for host in self.central_hosts),
+            *(self._own_daemon("metadata", host) for host in self.hosts),
             *(self._own_daemon("host", host) for host in self.hosts),
         ]
 

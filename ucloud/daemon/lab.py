@@ -165,7 +165,7 @@ def running_cloud(name: str) -> Cloud:
 def lab() -> None:
     """Make parts of the cloud on this machine fail, and work again.
 
-    TARGET is a host (h2), or one of its processes: etcd-2, api-2, control-2. `ucloud up` undoes all faults.
+    TARGET is a host (h2), or one of its processes: etcd-2, api-2, control-2, metadata-2. `ucloud up` undoes all faults.
     """
 
 

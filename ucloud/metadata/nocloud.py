@@ -1,5 +1,5 @@
-"""The files of a VM's cidata disk: cloud-init's NoCloud, for guests that have no network yet. Pure; called by the host's loop, and by
-`answers.py`, which tells the same over HTTP.
+"""The files of a VM's cidata disk: cloud-init's NoCloud, for guests that have no network yet. Pure; called by the host's
+loop, and by `answers.py`, which tells the same over HTTP.
 
 Formats: https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html and …/network-config-format-v2.html. JSON
 is YAML.

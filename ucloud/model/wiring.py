@@ -136,5 +136,9 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         return f"{self.vni}/{self.vm}"
 
+    @property
+    def fqdn(self) -> str:
+        return f"{self.name}.{self.domain}"
+
 
 Thing: TypeAlias = Segment | Plug | PortFilter | Taken | Service | Reservation | HostName | Metadata

@@ -78,7 +78,7 @@ def test_its_daemons_accept_their_configuration(tmp_path: Path) -> None:
     assert config == cloud().config("h1")
     assert config.host.id == "host-1"
     assert config.etcd.endpoints == cloud().etcd_endpoints
-    assert [daemon.name for daemon in cloud().daemons()] == ["router", "etcd-1", "api-1", "control-1", "host-1"]
+    assert [daemon.name for daemon in cloud().daemons()] == ["router", "etcd-1", "api-1", "control-1", "metadata-1", "host-1"]
 
 
 def test_several_hosts_share_what_one_machine_has() -> None:
@@ -87,7 +87,7 @@ def test_several_hosts_share_what_one_machine_has() -> None:
     assert names == [
         "router",
         *(f"{kind}-{i}" for kind in ("etcd", "api", "control") for i in (1, 2, 3)),
-        *(f"host-{i}" for i in range(1, 5)),
+        *(f"{kind}-{i}" for kind in ("metadata", "host") for i in range(1, 5)),
     ]
     configs = [large.config(host) for host in large.hosts]
     assert [config.etcd.endpoints[0] for config in configs[:3]] == list(large.etcd_endpoints)

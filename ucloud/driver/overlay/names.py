@@ -12,6 +12,13 @@ def bridge(vni: int) -> str:
     return f"{BRIDGE}{vni:06x}"
 
 
+def vni(bridge: str) -> int:
+    """Of the network that it is for. Raises ValueError for other interfaces."""
+    if not bridge.startswith(BRIDGE):
+        raise ValueError(f"{bridge} is no bridge of a network")
+    return int(bridge.removeprefix(BRIDGE), 16)
+
+
 def vxlan(vni: int) -> str:
     return f"{VXLAN}{vni:06x}"
 

@@ -27,6 +27,9 @@ class Processes(Protocol):
     def adopt_orphans(self) -> None:
         """From now on this process is the parent of what its descendants leave behind."""
 
+    def become(self, user: int) -> None:
+        """From now on this process is that user and group alone, without any rights, and cannot get others."""
+
     def send(self, process: Process, number: signal.Signals) -> None:
         """Harmless when it is gone."""
 

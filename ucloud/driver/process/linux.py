@@ -5,10 +5,11 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ucloud.driver.process.contract import Process
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 2, 36, 38
 TCP_LISTEN = "0A"
 PROC = Path("/proc")
 NAMESPACES = Path("/run/netns")
@@ -23,9 +24,16 @@ class LinuxProcesses:
         return ["nsenter", f"--net={NAMESPACES / namespace}", *command]
 
     def adopt_orphans(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+    def become(self, user: int) -> None:
+        at_death = ctypes.c_int()
+        prctl(PR_GET_PDEATHSIG, ctypes.byref(at_death))
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)  # which takes all capabilities
+        prctl(PR_SET_PDEATHSIG, at_death.value)  # the kernel has forgotten it
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
 
     def send(self, process: Process, number: signal.Signals) -> None:
         if self.is_alive(process):
@@ -69,6 +77,11 @@ class LinuxProcesses:
     def listening(self, port: int) -> Process | None:
         sockets = {f"socket:[{inode}]" for inode in listeners(port)}
         return next((process for process in self.running() if sockets & open_files(process.pid)), None) if sockets else None
+
+
+def prctl(option: int, argument: Any) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")
 
 
 def command_of(directory: Path) -> tuple[str, ...]:
