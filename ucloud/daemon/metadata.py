@@ -15,7 +15,7 @@ from ucloud.base.config import Config
 from ucloud.base.errors import Conflict
 from ucloud.daemon import platform
 from ucloud.daemon.process import raise_file_limit
-from ucloud.driver.metadata.files import DIRECTORY, READER, make
+from ucloud.driver.metadata.files import DIRECTORY, READER, MetadataFiles, make
 from ucloud.driver.overlay import names
 from ucloud.metadata.answers import NOT_FOUND, Answer, Request, answer
 from ucloud.metadata.index import Index
@@ -34,11 +34,11 @@ def main(config: Config) -> None:
     raise_file_limit()
     listener = listen(PORT)
     platform.processes().become(READER)
-    asyncio.run(serve(listener, Path()))
+    asyncio.run(serve(listener, MetadataFiles(Path())))
 
 
-async def serve(listener: socket.socket, directory: Path) -> None:
-    index, tokens = Index(directory), Tokens()
+async def serve(listener: socket.socket, files: MetadataFiles) -> None:
+    index, tokens = Index(files), Tokens()
 
     def reply(source: Source, request: Request) -> Answer:
         told = index.find(source.address, vni(source.interface))

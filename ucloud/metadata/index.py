@@ -4,15 +4,11 @@ An address is one VM's in the whole cloud, and the packet filter lets nobody els
 What two claim is nobody's. Used by `ucloud daemon metadata`.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from ucloud.base.errors import Temporary
-from ucloud.driver.metadata.files import MetadataFiles
 from ucloud.model.wiring import Metadata
 
 SETTLED_NS = 100_000_000  # two changes of a directory may bear the same time if nearer to each other (a tick of the kernel)
@@ -21,12 +17,20 @@ REST = 10  # times as long as the last look at the files took: so they never cos
 Address: TypeAlias = IPv4Address | IPv6Address
 
 
-class Index:
-    """For one thread. directory: what MetadataFiles has of a host."""
+class Files(Protocol):
+    """See `ucloud.driver.metadata.files`. Both may raise Temporary."""
 
-    def __init__(self, directory: Path, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._directory, self._files, self._now_s = directory, MetadataFiles(directory), now_s
-        self._changed_ns = 0  # when the directory did, before the last look; 0: look again
+    def changed_ns(self) -> int: ...
+
+    def actual(self) -> Mapping[str, Metadata | None]: ...
+
+
+class Index:
+    """For one thread."""
+
+    def __init__(self, files: Files, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._files, self._now_s = files, now_s
+        self._changed_ns = 0  # when the files did, before the last look; 0: look again
         self._rests_until_s = 0.0
         self._known: Mapping[tuple[Address, int], Metadata | None] = {}
 
@@ -41,14 +45,12 @@ class Index:
         began_s = self._now_s()
         if began_s < self._rests_until_s:
             return
-        found = os.stat(self._directory)
-        if not found.st_nlink:
-            raise Temporary("the directory of metadata was removed")
-        if found.st_mtime_ns == self._changed_ns:
+        changed_ns = self._files.changed_ns()
+        if changed_ns == self._changed_ns:
             return
-        is_settled = time.time_ns() - found.st_mtime_ns > SETTLED_NS
+        is_settled = time.time_ns() - changed_ns > SETTLED_NS
         self._known = by_source(thing for thing in self._files.actual().values() if thing)
-        self._changed_ns = found.st_mtime_ns if is_settled else 0
+        self._changed_ns = changed_ns if is_settled else 0
         self._rests_until_s = self._now_s() + REST * (self._now_s() - began_s)
 
 

@@ -39,6 +39,15 @@ class MetadataFiles:
         self._seen = seen
         return {name.replace("-", "/", 1): thing for name, (_, thing) in seen.items()}
 
+    def changed_ns(self) -> int:
+        """When something was added or removed for the last time, by the system's clock. Raises Temporary when the directory is
+        gone, and with it whatever is added from now on."""
+        with refused(self._directory):
+            found = os.stat(self._directory)
+        if not found.st_nlink:
+            raise Temporary("the directory of metadata was removed")
+        return found.st_mtime_ns
+
     def add(self, things: Sequence[Metadata]) -> None:
         with refused(self._directory):
             make(self._directory)
