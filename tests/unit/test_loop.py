@@ -4,13 +4,15 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.unit.world import PREFIXES, FaultyStore, HandClock, host, manifest, placement, pool, vm
+from tests.unit.world import PREFIXES, FaultyStore, HandClock, blob, host, manifest, placement, pool, vm
 from ucloud.base.errors import Conflict, Temporary
 from ucloud.loop import MAX_VIEW_AGE_S, Decider, batches, raise_to, run, run_all
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged, absent, unchanged
 from ucloud.model.facts import Facts
+from ucloud.model.key import HostBlob
 from ucloud.model.record import Record, encode
 from ucloud.model.vm import Placement, Vm
 from ucloud.scheduler.decide import decide as schedule
@@ -20,9 +22,11 @@ from ucloud.store.view import View
 DEADLINE_S = 30.0
 
 
-def decision(*puts: str, deletes: Sequence[str] = (), requires: Iterable[Requirement] = ()) -> Decision:
-    """One that puts a placement for each of these VMs."""
-    records = tuple(placement(vm) for vm in puts)
+def decision(
+    *puts: str, more: Sequence[Record] = (), deletes: Sequence[str] = (), requires: Iterable[Requirement] = ()
+) -> Decision:
+    """One that puts a placement for each of these VMs, and more."""
+    records = (*(placement(vm) for vm in puts), *more)
     return Decision(verb="place", key="", reason="", puts=records, deletes=tuple(deletes), requires=tuple(requires))
 
 
@@ -98,6 +102,24 @@ def test_a_transaction_has_128_writes_at_most() -> None:
 def test_no_key_is_written_twice_in_one_transaction() -> None:
     decisions = [decision("vm-a"), decision("vm-b"), decision(deletes=["placement/vm-a"]), decision("vm-b")]
     assert list(batches(decisions)) == [decisions[:2], decisions[2:]]
+
+
+def test_the_same_may_be_put_by_several_in_one_transaction() -> None:
+    shared, other = blob(b"a"), HostBlob(host="host-1", sha256=blob(b"a").sha256, data=b"a")
+    same = [decision(f"vm-{number}", more=(shared, other)) for number in range(3)]
+    differs = decision("vm-3", more=(msgspec.structs.replace(shared, data=b"b"),))
+    gone = decision("vm-4", deletes=[shared.key])
+    assert list(batches([*same, differs, gone])) == [same, [differs], [gone]]
+
+
+def test_a_transaction_has_1_mib_at_most_what_several_put_counted_once() -> None:
+    large = [blob(bytes([number]) * 65536) for number in range(24)]  # 87,384 bytes in base64
+    decisions = [decision(f"vm-{number}", more=(record,)) for number, record in enumerate(large)]
+    assert [len(batch) for batch in batches(decisions)] == [11, 11, 2]
+    shared = [decision(f"vm-{number}", more=(large[0],)) for number in range(16)]
+    assert [len(batch) for batch in batches(shared)] == [16]
+    alone = decision("vm-0", more=tuple(large[:13]))
+    assert list(batches([alone, decisions[1]])) == [[alone], [decisions[1]]]
 
 
 def test_raising_touches_only_what_was_written_and_never_lowers() -> None:

@@ -4,6 +4,7 @@ A test says which records there are, asks for decisions, and may commit them for
 can be; a test names what matters to it.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ucloud.base.errors import Temporary
@@ -12,6 +13,7 @@ from ucloud.model import eui64
 from ucloud.model.decision import Decision, Requirement
 from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Pool
+from ucloud.model.key import Blob, Key
 from ucloud.model.network import Network, VmPort
 from ucloud.model.record import Record, encode
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef, Status, Vm
@@ -139,6 +141,22 @@ def manifest(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Manif
 def status(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Status:
     plain: dict[str, object] = {"epoch": 1, "boots": 1, "phase": "running", "since": EARLIER}
     return Status(host=host, vm=vm, **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def key(id: str = "key-1", **changes: object) -> Key:
+    plain: dict[str, object] = {
+        "name": id,
+        "type": "ssh-ed25519",
+        "data": "AAAA",
+        "comment": id,
+        "bits": 256,
+        "created": EARLIER,
+    }
+    return Key(id=id, fingerprint="SHA256:0", **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def blob(data: bytes = b"#!/bin/sh\n") -> Blob:
+    return Blob(sha256=hashlib.sha256(data).hexdigest(), data=data)
 
 
 def network(id: str = "network-1", **changes: object) -> Network:

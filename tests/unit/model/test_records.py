@@ -6,15 +6,17 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from tests.unit.world import EARLIER, host, manifest, network, placement, pool, port, status, vm
+from tests.unit.world import EARLIER, blob, host, key, manifest, network, placement, pool, port, status, vm
 from ucloud.base.ids import new_id
 from ucloud.model import bookkeeping, image, kinds
 from ucloud.model import host as host_module
+from ucloud.model import key as key_module
 from ucloud.model import network as network_module
 from ucloud.model import vm as vm_module
 from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.host import Endpoint
 from ucloud.model.image import Image, ImageState
+from ucloud.model.key import HostBlob, Project
 from ucloud.model.network import ManifestPort, NetworkRef, Port, VmPort
 from ucloud.model.record import Record, decode, encode
 from ucloud.model.secret import Secret
@@ -35,6 +37,10 @@ RECORDS: list[tuple[str, Record]] = [
     ("unique/vm/default/web", Unique(path="unique/vm/default/web", owner="vm-a")),
     ("network/network-1", network()),
     ("port/network-1/vm-a", Port(network="network-1", vm="vm-a", name="a", mac=port().mac, ipv6=port().ipv6, host="host-1")),
+    ("key/key-1", key()),
+    ("project/default", Project(name="default", default_key="key-1")),
+    (f"blob/{blob().sha256}", blob()),
+    (f"manifest/host-1/blob/{blob().sha256}", HostBlob(host="host-1", sha256=blob().sha256, data=b"\0\xff")),
     ("lock/scheduler", Lock(loop="scheduler", owner="me")),
     ("ticket/vm-a/0", Ticket(vm="vm-a", digest="0")),
     (
@@ -54,7 +60,7 @@ def test_a_record_has_one_key_and_comes_back_from_json(key: str, record: Record)
 def test_every_kind_of_record_is_in_this_list() -> None:
     defined = {
         kind
-        for module in (vm_module, host_module, network_module, image, bookkeeping)
+        for module in (vm_module, host_module, network_module, image, key_module, bookkeeping)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Record) and kind is not Record
     }
@@ -94,12 +100,14 @@ def test_records_stay_small() -> None:
     address, ipv6 = "fd12:3456:789a:bcde:ff:feff:feff:ffff", "fd12:3456:789a:bcde::/64"
     given = {"mac": port().mac, "ipv6": address, "ipv4": "192.168.100.100", "allow": ("ra", "dhcp")}
     ref = NetworkRef(id=network_id, name="n" * 63, vni=1 << 23, ipv6=ipv6, ipv4="192.168.100.0/24", mtu=1430, slaac=True)
-    labels = {f"label-{number}": "a value of some length" for number in range(8)}
+    labels = {f"label-{number}": "a value of some length" for number in range(3)}
     wanted = vm(id, name="a" * 63, image=image_id, labels=labels, hard=True, power="off", boots=1000, deleted_at=EARLIER)
-    wanted = replace(wanted, ports=(VmPort(network=network_id, **given),))
+    key_id, line = new_id("key", 1.8e9), f"ssh-ed25519 {'A' * 68} somebody@a-machine-of-theirs"
+    handed_out = {"user_data": blob().sha256, "metadata": {"role": "database"}}
+    wanted = replace(wanted, ports=(VmPort(network=network_id, **given),), keys=(key_id,), **handed_out, user_data_bytes=65536)
     revisions = {"vm": 1 << 40, "pool": 1 << 40, network_id: 1 << 40}
     told = manifest(id, host_id, boots=1000, want="stopped", hard=True, disks_do="delete", revisions=revisions)
-    told = replace(told, ports=(ManifestPort(network=ref, **given),))
+    told = replace(told, ports=(ManifestPort(network=ref, **given),), keys=(line, line), **handed_out)
     entry = Port(network=network_id, vm=id, name="a" * 63, mac=port().mac, ipv6=address, ipv4="192.168.100.100", host=host_id)
     error = "start: " + "why it does not work, in a sentence"
     seen = status(id, host_id, boots=1000, phase="starting", crashes=100, error=error, revisions=revisions)

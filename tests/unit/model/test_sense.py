@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from tests.unit.world import EARLIER, host, manifest, placement, pool, status, vm
+from tests.unit.world import EARLIER, blob, host, key, manifest, placement, pool, status, vm
 from ucloud.base.ids import new_id
 from ucloud.model.bookkeeping import Idempotency
 from ucloud.model.event import Event
 from ucloud.model.image import Image
+from ucloud.model.key import HostBlob, Project
 from ucloud.model.network import ManifestPort, Network, NetworkRef, Port, VmPort
 from ucloud.model.record import Record
 from ucloud.model.sense import check
@@ -19,6 +20,7 @@ HOST = host("host-1")[0]
 EVENT = Event(id="e1", writer="host-1", time=EARLIER, verb="running", about="vm/a", name="Anything", reason="")
 NETWORK = Network(id="network-a", name="a", vni=1, ipv6="fd00::/64", ipv4="10.0.0.0/29", mtu=1430, created=EARLIER)
 REF = NetworkRef(id="network-a", name="a", vni=1, ipv6="fd00::/64", mtu=1430)
+COPY = HostBlob(host="host-1", sha256=blob().sha256, data=blob().data)
 PORT = Port(network="network-a", vm="vm-a", name="a", mac="02:00:00:00:00:01", ipv6="fd00::1", ipv4="10.0.0.2", host="host-1")
 
 
@@ -39,6 +41,14 @@ PORT = Port(network="network-a", vm="vm-a", name="a", mac="02:00:00:00:00:01", i
         vm(ports=(VmPort(network="network-a", mac=PORT.mac, ipv6=PORT.ipv6),)),
         manifest(ports=(ManifestPort(network=REF, mac=PORT.mac, ipv6=PORT.ipv6),)),
         *host("host-1"),
+        key(),
+        key(comment=""),
+        Project(name="default"),
+        Project(name="default", default_key="key-1"),
+        blob(b""),
+        COPY,
+        vm(keys=("key-1",), user_data=blob().sha256, metadata={"a.b_c-1": "any\ntext"}),
+        manifest(keys=("ssh-ed25519 AAAA me",), user_data=blob().sha256, metadata={"a": ""}),
     ],
 )
 def test_what_ucloud_writes_makes_sense(record: Record) -> None:
@@ -90,6 +100,20 @@ def disk(path: str) -> tuple[Disk]:
         vm(ports=(VmPort(network="network-a/../b", mac=PORT.mac, ipv6=PORT.ipv6),)),
         manifest(ports=(ManifestPort(network=msgspec.structs.replace(REF, vni=-1), mac=PORT.mac, ipv6=PORT.ipv6),)),
         manifest(ports=(ManifestPort(network=REF, mac="00:00:5e:00:02:01", ipv6=PORT.ipv6),)),
+        key(comment="a\nssh-ed25519 BBBB"),
+        key(type="", data="", comment=""),
+        key(name="a/b"),
+        Project(name="default", default_key="../x"),
+        Project(name="a/b"),
+        msgspec.structs.replace(blob(), data=b"other"),
+        msgspec.structs.replace(COPY, data=b"other"),
+        msgspec.structs.replace(COPY, host="host-1/vm"),
+        *(vm(keys=keys) for keys in (("",), ("a/b",))),
+        *(vm(user_data=text) for text in ("x", "../" + "0" * 61, "0" * 63, "A" * 64)),
+        *(vm(metadata={name: ""}) for name in ("", "../x", "a/b", ".a", "A")),
+        *(manifest(keys=(line,)) for line in ("", "a\nb", "a\rb", "a\u2028b")),
+        manifest(user_data="x"),
+        manifest(metadata={"a/b": ""}),
     ],
 )
 def test_what_only_a_stranger_writes_does_not(record: Record) -> None:
