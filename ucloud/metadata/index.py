@@ -6,6 +6,7 @@ What two claim is nobody's. Used by `ucloud daemon metadata`.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol, TypeAlias
 
@@ -38,8 +39,7 @@ class Index:
         """vni: of the network that it came from, which only link-local addresses need. None for who is not known. Raises
         Temporary when the files cannot be read."""
         self._refresh()
-        source = plain(ip_address(address))
-        return self._known.get((source, vni if source.is_link_local else 0))
+        return self._known.get(spot(address, vni))
 
     def _refresh(self) -> None:
         began_s = self._now_s()
@@ -55,14 +55,19 @@ class Index:
 
 
 def by_source(things: Iterable[Metadata]) -> Mapping[tuple[Address, int], Metadata | None]:
+    """None: two claim it. What makes no sense is left out."""
     known: dict[tuple[Address, int], Metadata | None] = {}
     for thing in things:
-        for source in map(ip_address, thing.sources):
-            key = source, thing.vni if source.is_link_local else 0
-            known[key] = None if key in known else thing
+        with suppress(ValueError):
+            for key in [spot(source, thing.vni) for source in thing.sources]:
+                known[key] = None if key in known else thing
     return known
 
 
-def plain(address: Address) -> Address:
-    """IPv4 as it is, where a socket for both says it in IPv6 (RFC 4291, section 2.5.5.2)."""
-    return isinstance(address, IPv6Address) and address.ipv4_mapped or address
+def spot(address: str, vni: int) -> tuple[Address, int]:
+    """A link-local address is there once in each network. IPv4 is meant where a socket for both says it in IPv6 (RFC 4291,
+    section 2.5.5.2). Raises ValueError."""
+    source = ip_address(address)
+    if isinstance(source, IPv6Address):
+        source = source.ipv4_mapped or source
+    return source, vni if source.is_link_local else 0
