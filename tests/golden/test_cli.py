@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from tests.golden.served import served
 from tests.unit.api.cloud import DATA
+from tests.unit.api.pubkeys import KEYS
 from ucloud.cli.main import main
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "cli").glob("*.txt"))
@@ -24,6 +25,15 @@ PROGRESS = re.compile(
     r"^asking for|^[0-9]+ of [0-9]+ done"
     r"|^[a-z0-9-]+: (computing|uploading|waiting|pending|placing|starting|running|stopping|deleting|stopped|gone)"
 )
+
+FILES = {
+    "me": "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+    "me.pub": f"{KEYS[0]}\n",
+    "alice.pub": KEYS[1],
+    "third.pub": KEYS[2],
+    "dsa.pub": "ssh-dss AAAAB3NzaC1kc3M= me",
+    "setup.sh": "#!/bin/sh\necho hello\n",
+}
 
 VARYING = [
     (r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
@@ -44,6 +54,8 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.qcow2").write_bytes(DATA)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
     with served() as api:
         yield api.url
 
@@ -66,7 +78,7 @@ class Placeholders:
         self._known: dict[str, str] = {}
 
     def replace(self, text: str) -> str:
-        text = re.sub(r"\b(vm|host|image|network)-[0-9a-hjkmnp-tv-z]{26}\b", self._id, text)
+        text = re.sub(r"\b(vm|host|image|network|key)-[0-9a-hjkmnp-tv-z]{26}\b", self._id, text)
         for pattern, word in VARYING:
             text = re.sub(pattern, word, text)
         return text

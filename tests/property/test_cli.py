@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.golden.served import served
+from tests.unit.api.pubkeys import KEYS
 from ucloud.cli.main import main
 
-ENDLESS = {("vm", "console"), ("event", "watch")}  # they end when somebody says so
+ENDLESS = {("vm", "console"), ("vm", "ssh"), ("event", "watch")}  # they end when somebody says so
 FOLLOW = {"-f", "--follow"}
 
 
@@ -63,6 +64,9 @@ VALUES += [
     "99999999999999999999",
     "rack=r1",
     "ra,dhcp",
+    "role=db",
+    "default=true",
+    "me.pub",
     "fd12::/64",
     "10.1.0.0/24",
     "\x1b[31m",
@@ -85,6 +89,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     directory, before = tmp_path_factory.mktemp("home"), Path.cwd()
     os.chdir(directory)
     (directory / "tiny.qcow2").write_bytes(b"an image")
+    (directory / "me.pub").write_text(KEYS[0])
     with served() as api:
         api.hands.idle.clear()
         yield {"UCLOUD_API": api.url, "HOME": str(directory), "COLUMNS": "40"}
@@ -95,6 +100,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 @given(line=st.one_of(lines(), st.lists(typed, max_size=4)))
 @example(line=["vm", "create", "web", "--image", "tiny"])
 @example(line=["vm", "create", "x", "--image", "tiny", "--count", "3"])
+@example(line=["key", "add", "me", "--file", "me.pub"])
+@example(line=["vm", "set", "web", "--key", "me", "--user-data", "me.pub", "role=db", "role-"])
 @example(line=["vm", "attach", "web", "default"])
 @example(line=["vm", "list", "--label", "\udcff"])
 @example(line=["vm", "stop", "web", "--timeout", "nan"])

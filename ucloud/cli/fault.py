@@ -9,7 +9,7 @@ from ucloud.cli.names import did_you_mean, names
 from ucloud.cli.output import printable
 from ucloud.client import ConfigError, Unreachable
 
-NOUNS = ("vm", "image", "network", "host", "pool")
+NOUNS = ("vm", "image", "network", "key", "host", "pool")
 SHOWN = 10
 
 
@@ -39,6 +39,10 @@ def _next(error: Error, context: click.Context) -> list[str]:
     noun = context.parent.info_name if context.parent else ""
     if isinstance(error, Conflict) and error.details.get("name") == "taken" and noun in NOUNS:
         return [f"Choose another name, or look at what has it: ucloud {noun} list"]
+    if isinstance(error, Conflict) and error.details.get("key") == "taken":
+        return ["Use that one, or look at what there is: ucloud key list"]
+    if isinstance(error, Conflict) and noun == "key" and "used_by" in error.details:
+        return [f"Take it from those VMs: ucloud vm set VM --no-key {context.params['key']}"]
     if isinstance(error, Conflict) and noun == "network" and "used_by" in error.details:
         return [f"Delete those VMs, or detach them: ucloud vm detach VM {context.params['network']}"]
     return []

@@ -10,7 +10,7 @@ from ucloud.base.errors import Error, Invalid, NotFound
 from ucloud.cli import progress
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
-from ucloud.cli.options import change_options, connect, filter_options, output_option, wait_options
+from ucloud.cli.options import SETTINGS, Setting, change_options, connect, filter_options, output_option, wait_options
 from ucloud.cli.output import bytes_size, show_list, show_one, size
 from ucloud.cli.progress import Failed, Interrupted
 from ucloud.cli.transfer import telling_bytes
@@ -58,11 +58,19 @@ def _uploadable(context: click.Context, param: click.Parameter, file: Path) -> P
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path), callback=_uploadable)
 @click.option("--pool", type=Reference("pool"), help="Where to keep it.  [default: the only pool there is]")
+@click.option("--user", help="As whom one logs in to its guests.  [default: root]")
 @wait_options
 @output_option
 @click.pass_context
 def upload(
-    context: click.Context, name: str, file: Path, pool: str | None, no_wait: bool, timeout_s: float, output: str
+    context: click.Context,
+    name: str,
+    file: Path,
+    pool: str | None,
+    user: str | None,
+    no_wait: bool,
+    timeout_s: float,
+    output: str,
 ) -> None:
     """Upload a disk image (qcow2 or raw), which is examined before it can be used.
 
@@ -70,14 +78,24 @@ def upload(
 
     \b
     Example:
-      ucloud image upload debian debian-12.qcow2
+      ucloud image upload debian debian-12.qcow2 --user debian
     """
     client = connect(context)
     try:
         with telling_bytes(name) as tell:
-            made, action = client.upload_image(name, file, pool, tell)
+            made, action = client.upload_image(name, file, pool, tell, user)
     except UploadBroken as error:
-        again = shlex.join(["ucloud", "image", "upload", name, str(file), *(["--pool", pool] if pool else [])])
+        again = shlex.join(
+            [
+                "ucloud",
+                "image",
+                "upload",
+                name,
+                str(file),
+                *(["--pool", pool] if pool else []),
+                *(["--user", user] if user else []),
+            ]
+        )
         raise UploadBroken(f"{error.message}; go on with: {again}", error.retry_s, error.details) from None
     except KeyboardInterrupt:
         raise Interrupted(f"{name}: interrupted; {_left_of(client, name)}") from None
@@ -162,7 +180,9 @@ def show(context: click.Context, image: str, output: str) -> None:
 
 @image.command("set")
 @click.argument("image", type=Reference("image"))
+@click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1, type=Setting(SETTINGS))
 @change_options
+@click.option("--user", help="As whom one logs in to its guests.")
 @output_option
 @click.pass_context
 def set_(
@@ -171,9 +191,10 @@ def set_(
     settings: tuple[tuple[str, Any], ...],
     name: str | None,
     labels: tuple[tuple[str, str | None], ...],
+    user: str | None,
     output: str,
 ) -> None:
-    """Change an image's name, labels or settings; what is not named stays.
+    """Change an image's name, labels, user or settings; what is not named stays.
 
     The settings: delete_protection=true refuses to delete it, until that is false again.
 
@@ -181,9 +202,10 @@ def set_(
     Example:
       ucloud image set debian --name debian-12 delete_protection=true
     """
-    if not settings and name is None and not labels:
-        raise click.UsageError("say what to change: --name, --label, or KEY=VALUE")
-    show_one(connect(context).set_image(image, name, dict(labels) if labels else None, **dict(settings)), output)
+    if not settings and name is None and user is None and not labels:
+        raise click.UsageError("say what to change: --name, --label, --user, or KEY=VALUE")
+    changed = connect(context).set_image(image, name, dict(labels) if labels else None, user=user, **dict(settings))
+    show_one(changed, output)
 
 
 @image.command()

@@ -13,7 +13,7 @@ import click
 
 from ucloud import __version__
 from ucloud.base.errors import Error
-from ucloud.cli import cluster, completion, event, fault, host, image, network, pool, topic, vm
+from ucloud.cli import cluster, completion, event, fault, host, image, key, network, pool, topic, vm
 from ucloud.cli.noun import FAILED, OTHERS, Noun
 from ucloud.cli.output import printable
 from ucloud.client import ConfigError
@@ -99,7 +99,7 @@ def main(context: click.Context, api: str | None) -> None:
 
 
 for command in (
-    *(vm.vm, image.image, network.network, host.host, pool.pool),
+    *(vm.vm, image.image, network.network, key.key, host.host, pool.pool),
     *(event.event, cluster.cluster, topic.help_, completion.completion),
 ):
     main.add_command(command)

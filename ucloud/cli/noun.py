@@ -16,6 +16,8 @@ OTHERS = {
     "inspect": "show",
     "new": "create",
     "add": "create",
+    "create": "add",
+    "import": "add",
     "launch": "create",
     "run": "create",
     "restart": "reboot",
@@ -33,6 +35,8 @@ OTHERS = {
     "storage": "pool",
     "template": "image",
     "net": "network",
+    "keypair": "key",
+    "ssh-key": "key",
     "connect": "attach",
     "disconnect": "detach",
 }

@@ -38,12 +38,12 @@ class Label(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         key, separator, text = str(value).partition("=")
         if not key or not separator:
-            self.fail(f"{value!r} is no label: give KEY=VALUE", param, ctx)
+            self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
         return key, text
 
 
 class LabelChange(Label):
-    """A label to be set or, with a - at its end, to be removed: the value is None then."""
+    """One to be set or, with a - at its end, to be removed: the value is None then."""
 
     name = "key=value or key-"
 
@@ -92,8 +92,8 @@ def output_option(function: F) -> F:
     )(function)
 
 
-def wait_options(function: F) -> F:
-    function = click.option(
+def timeout_option(function: F) -> F:
+    return click.option(
         "--timeout",
         "timeout_s",
         metavar="SECONDS",
@@ -102,6 +102,10 @@ def wait_options(function: F) -> F:
         show_default=True,
         help="How long to wait; the work goes on afterwards.",
     )(function)
+
+
+def wait_options(function: F) -> F:
+    function = timeout_option(function)
     return click.option("--no-wait", is_flag=True, help="Return as soon as the request is accepted.")(function)
 
 
@@ -112,11 +116,10 @@ def filter_options(function: F) -> F:
 
 
 def change_options(function: F) -> F:
-    """What can be changed of VMs and images: `settings`, `name` and `labels`."""
+    """What can be changed of most things: `name` and `labels`."""
     help = "KEY=VALUE sets one, KEY- removes it; repeatable."
     function = click.option("--label", "labels", type=LabelChange(), multiple=True, help=help)(function)
-    function = click.option("--name", help="Its new name.")(function)
-    return click.argument("settings", metavar="[KEY=VALUE]...", nargs=-1, type=Setting(SETTINGS))(function)
+    return click.option("--name", help="Its new name.")(function)
 
 
 def connect(context: click.Context) -> Client:

@@ -1,4 +1,4 @@
-"""ucloud vm attach, vm detach; and how a VM's ports are shown."""
+"""ucloud vm attach, vm detach."""
 
 import click
 
@@ -6,8 +6,7 @@ from ucloud.cli import progress
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Verb
 from ucloud.cli.options import connect, output_option, wait_options
-from ucloud.cli.output import show_one
-from ucloud.client import Json
+from ucloud.cli.vmshow import addresses, show_vm
 
 
 class Allowed(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic only in later versions of click
@@ -75,19 +74,3 @@ def detach(context: click.Context, vm: str, network: str, no_wait: bool, timeout
         show_vm(found, output)
     else:
         click.echo(f"{found['name']} is {'being detached from' if no_wait else 'no longer on'} {network}")
-
-
-def show_vm(vm: Json, output: str) -> None:
-    """With a line for each port, where people read it."""
-    if output == "table":
-        vm = vm | {"ports": [port_text(port) for port in vm["ports"]]}
-    show_one(vm, output)
-
-
-def port_text(port: Json) -> str:
-    allowed = f" (may: {', '.join(port['allow'])})" if port["allow"] else ""
-    return f"{port['network']} {' '.join(addresses(port))} {port['mac']}{allowed}"
-
-
-def addresses(port: Json) -> list[str]:
-    return [address for address in (port["ipv6"], port["ipv4"]) if address]

@@ -8,12 +8,13 @@ from ucloud.client.console import Consoles
 from ucloud.client.event import Events
 from ucloud.client.host import Hosts
 from ucloud.client.image import Images
+from ucloud.client.key import Keys
 from ucloud.client.network import Networks
 from ucloud.client.pool import Pools
 from ucloud.client.vm import Vms
 
 
-class Client(Vms, Consoles, Images, Networks, Hosts, Pools, Events, Cluster, Actions):
+class Client(Vms, Consoles, Images, Keys, Networks, Hosts, Pools, Events, Cluster, Actions):
     """May be used by several threads at once.
 
     What is changed names an id, and each POST an Idempotency-Key, so that a request whose answer was lost is repeated

@@ -29,4 +29,4 @@ class Hosts(Calls):
         """The host, changed. labels are added to those that it has; one whose value is None is removed. cpus, memory_mib: the
         agreed capacity, 0 for all it has."""
         changes = given({"enabled": enabled, "cpus": cpus, "memory_mib": memory_mib})
-        return self._change("host", host, lambda now: changes | merged(now["labels"], labels))
+        return self._change("host", host, lambda now: changes | merged("labels", now, labels))

@@ -23,13 +23,19 @@ class UploadBroken(Temporary):
 
 class Images(Calls):
     def upload_image(
-        self, name: str, path: Path, pool: str | None = None, on_progress: OnProgress | None = None
+        self,
+        name: str,
+        path: Path,
+        pool: str | None = None,
+        on_progress: OnProgress | None = None,
+        user: str | None = None,
     ) -> tuple[Json, Json]:
         """The image, and the action to wait for: its examination. Nothing is sent of an image of that name and content that is
         there already; an upload that broke off is gone on with.
 
         `on_progress(what, bytes_done, bytes_in_all)`: what is "checksum" or "upload". The file is read twice, as its checksum
-        is announced before its bytes; what cannot become an image (its name, its pool) is refused before that.
+        is announced before its bytes; what cannot become an image (its name, its pool) is refused before that. user: as whom
+        to log in to its guests, root if not given.
 
         Raises UploadBroken when the connection breaks for good: what has arrived is kept for a day, and the same call goes on
         with it. After any other error, and when interrupted, nothing is left of an upload.
@@ -39,7 +45,8 @@ class Images(Calls):
             self._check_name(name, file.size)
             self._check_pool(pool)
             sha256 = file.sha256(lambda done, total: tell("checksum", done, total))
-            answer = self._post("/v1/images", {"name": name, "bytes": file.size, "sha256": sha256} | given({"pool": pool}))
+            wishes = given({"pool": pool, "user": user})
+            answer = self._post("/v1/images", {"name": name, "bytes": file.size, "sha256": sha256} | wishes)
             image: Json = part(answer, "image")
             try:
                 self._send(image, file, lambda done, total: tell("upload", done, total))
@@ -103,10 +110,11 @@ class Images(Calls):
         name: str | None = None,
         labels: Mapping[str, str | None] | None = None,
         delete_protection: bool | None = None,
+        user: str | None = None,
     ) -> Json:
         """The image, changed; as `set_vm`."""
-        changes = given({"name": name, "delete_protection": delete_protection})
-        return self._change("image", image, lambda now: changes | merged(now["labels"], labels))
+        changes = given({"name": name, "delete_protection": delete_protection, "user": user})
+        return self._change("image", image, lambda now: changes | merged("labels", now, labels))
 
     def images(self, name: str | None = None, label: str | None = None) -> Iterator[Json]:
         return self._all("images", {"name": name, "label": label})

@@ -1,5 +1,6 @@
 """VMs, by the SDK."""
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 
 from ucloud.client.calls import Calls, Json, given, part
@@ -20,15 +21,21 @@ class Vms(Calls):
         spread: str | None = None,
         pool: str | None = None,
         networks: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
+        user_data: bytes | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> tuple[Json, Json]:
         """The VM and the action to wait for. What is not given is the server's default.
 
         host: where it must run: a host, or a label (rack=r1). spread: a group whose VMs never share a host (web), or hosts
         with the same value of a label (web@rack). pool: where its disk lies; as yet only that of the image. networks: by
-        default the project's network `default`; it may have none. Raises Invalid, Conflict (the name is taken), NoCapacity.
+        default the project's network `default`; it may have none. keys: who may log in; by default the default key, if there
+        is one. user_data: what cloud-init gets, to the byte. metadata: what else its guest shall know. Raises Invalid, Conflict
+        (the name is taken), NoCapacity.
         """
         wishes: Json = {"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "labels": dict(labels or {}) or None}
         wishes |= {"host": host, "spread": spread, "pool": pool, "networks": None if networks is None else list(networks)}
+        wishes |= {"keys": None if keys is None else list(keys), "metadata": dict(metadata or {}) or None, **packed(user_data)}
         answer = self._post("/v1/vms", {"name": name, "image": image} | given(wishes))
         return part(answer, "vm"), part(answer, "action")
 
@@ -46,11 +53,27 @@ class Vms(Calls):
         name: str | None = None,
         labels: Mapping[str, str | None] | None = None,
         delete_protection: bool | None = None,
+        metadata: Mapping[str, str | None] | None = None,
+        add_keys: Sequence[str] = (),
+        remove_keys: Sequence[str] = (),
+        user_data: bytes | None = None,
     ) -> Json:
-        """The VM, changed. labels are added to those that it has; one whose value is None is removed. Nobody else's change
-        gets lost. Raises NotFound, Invalid, Conflict (the name is taken)."""
-        changes = given({"name": name, "delete_protection": delete_protection})
-        return self._change("vm", vm, lambda now: changes | merged(now["labels"], labels))
+        """The VM, changed. labels and metadata are added to those that it has; one whose value is None is removed. user_data:
+        b"" for none. Nobody else's change gets lost. Raises NotFound, Invalid, Conflict (the name is taken)."""
+        added, removed = ([self._thing("key", key)["name"] for key in keys] for keys in (add_keys, remove_keys))
+        changes = given({"name": name, "delete_protection": delete_protection, **packed(user_data)})
+
+        def change(now: Json) -> Json:
+            wanted = changes | merged("labels", now, labels) | merged("metadata", now, metadata)
+            if added or removed:
+                wanted["keys"] = [key for key in dict.fromkeys([*now["keys"], *added]) if key not in removed]
+            return wanted
+
+        return self._change("vm", vm, change)
+
+    def vm_user_data(self, vm: str) -> bytes:
+        """Raises NotFound where there is none."""
+        return self._get("vm", vm, "/user-data").content
 
     def delete_vm(self, vm: str) -> Json:
         """The action to wait for. Raises NotFound; Conflict if it is protected."""
@@ -100,6 +123,11 @@ class Vms(Calls):
         return action
 
 
-def merged(labels: Mapping[str, str], changes: Mapping[str, str | None] | None) -> Json:
-    """The field `labels` of a PATCH; nothing where nothing is to be changed."""
-    return {} if changes is None else {"labels": given({**labels, **changes})}
+def merged(field: str, now: Json, changes: Mapping[str, str | None] | None) -> Json:
+    """A field of pairs for a PATCH of what is so now; nothing where nothing is to be changed."""
+    return {} if changes is None else {field: given({**now[field], **changes})}
+
+
+def packed(user_data: bytes | None) -> Json:
+    """As requests carry it: it need not be text."""
+    return {} if user_data is None else {"user_data_base64": base64.b64encode(user_data).decode()}

@@ -12,10 +12,10 @@ WAIT = {"--timeout", "--no-wait"}
 OUTPUT = {"-o", "--output"}
 OPTIONS = {
     "vm create": {"--image", "--cpus", "--memory", "--disk", "--host", "--spread", "--label", "--pool", "--count"}
-    | {"--network", "--no-network"}
+    | {"--network", "--no-network", "--key", "--no-key", "--user-data", "--metadata"}
     | WAIT
     | OUTPUT,
-    "vm set": {"--name", "--label"} | OUTPUT,
+    "vm set": {"--name", "--label", "--key", "--no-key", "--user-data", "--no-user-data"} | OUTPUT,
     "vm list": {"--name", "--label"} | OUTPUT,
     "vm show": OUTPUT,
     "vm start": WAIT | OUTPUT,
@@ -28,12 +28,13 @@ OPTIONS = {
     "vm delete": WAIT | OUTPUT,
     "vm log": {"-f", "--follow"},
     "vm console": {"--read-only", "--take", "--leave-after"},
+    "vm ssh": {"--identity", "--user", "--timeout"},
     "vm explain": OUTPUT,
     "event list": {"--vm", "--image", "--host", "--since", "--limit"} | OUTPUT,
     "event watch": {"--vm", "--image", "--host", "--since"} | OUTPUT,
-    "image upload": {"--pool"} | WAIT | OUTPUT,
+    "image upload": {"--pool", "--user"} | WAIT | OUTPUT,
     "image clone": WAIT | OUTPUT,
-    "image set": {"--name", "--label"} | OUTPUT,
+    "image set": {"--name", "--label", "--user"} | OUTPUT,
     "image list": {"--name", "--label"} | OUTPUT,
     "image show": OUTPUT,
     "image delete": WAIT | OUTPUT,
@@ -41,6 +42,11 @@ OPTIONS = {
     "network list": {"--name", "--label"} | OUTPUT,
     "network show": OUTPUT,
     "network delete": OUTPUT,
+    "key add": {"--file", "--default", "--label"} | OUTPUT,
+    "key list": {"--name", "--label"} | OUTPUT,
+    "key show": OUTPUT,
+    "key set": {"--name", "--label"} | OUTPUT,
+    "key delete": OUTPUT,
     "host list": {"--name", "--label"} | OUTPUT,
     "host show": OUTPUT,
     "host enable": OUTPUT,

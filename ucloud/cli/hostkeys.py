@@ -1,0 +1,61 @@
+"""By which host keys `vm ssh` knows a guest: those that it reported on its serial line, which nobody on the network between can
+write to; else the one that it showed first. Each VM has a file of its own, in the form of ssh's known_hosts.
+"""
+
+import base64
+import binascii
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ucloud.base.errors import Error
+
+BEGIN, END = b"-----BEGIN SSH HOST KEY KEYS-----", b"-----END SSH HOST KEY KEYS-----"  # as cloud-init prints them
+TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
+MAX_KEYS = 16
+
+
+def reported(log: bytes) -> list[str]:
+    """What the last complete block of a serial log says, each key as its type and its data. What else is in a block, as from a
+    kernel that spoke at the same time, is passed over."""
+    found: list[str] = []
+    block: list[str] | None = None
+    for line in log.splitlines():
+        if line == BEGIN:
+            block = []
+        elif line == END:
+            found, block = block or found, None
+        elif block is not None and len(block) < MAX_KEYS and (key := _key_of(line)):
+            block.append(key)
+    return found
+
+
+def _key_of(line: bytes) -> str:
+    """Nothing for what is no whole host key (RFC 4253 section 6.6). What follows it is a comment."""
+    kind, data = (*line.split(b" ", 2), b"", b"")[:2]
+    try:
+        raw = base64.b64decode(data, validate=True)
+    except binascii.Error:
+        return ""
+    is_whole = raw.startswith(len(kind).to_bytes(4) + kind) and len(raw) > 4 + len(kind)
+    return f"{kind.decode()} {data.decode()}" if is_whole and kind.decode("ascii", "replace") in TYPES else ""
+
+
+def file_of(vm: str, environment: Mapping[str, str]) -> Path:
+    """Where the host keys of the VM with this id are kept, in a directory that is there. Raises Error for who has no home."""
+    home = environment.get("HOME")
+    state = environment.get("XDG_STATE_HOME") or (home and f"{home}/.local/state")
+    if not state or not Path(state).is_absolute():
+        raise Error("there is no directory to remember host keys in: HOME is not set")
+    directory = Path(state) / "ucloud" / "hostkeys"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory / vm
+
+
+def remember(file: Path, vm: str, keys: Sequence[str]) -> None:
+    """In place of those that were remembered. The VM's id stands for its address."""
+    text = "".join(f"{vm} {key}\n" for key in keys)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".", delete=False) as new:
+        new.write(text)
+    os.replace(new.name, file)
