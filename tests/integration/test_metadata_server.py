@@ -8,20 +8,16 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
 
-from tests.namespaces import Namespace, ip
+from tests.integration.metadata_host import GATEWAY4, GATEWAY6, PATIENCE_S, Host, heard, status, wait_for
 from tests.unit.metadata.told import told
-from ucloud.driver.metadata.files import DIRECTORY, READER, MetadataFiles
+from ucloud.driver.metadata.files import DIRECTORY, READER
 from ucloud.driver.overlay.names import bridge
 from ucloud.metadata.answers import TOKEN, TOKEN_TTL
 from ucloud.metadata.server import MAX_HEAD_BYTES
@@ -30,114 +26,15 @@ from ucloud.model.wiring import Metadata
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-GATEWAY6, GATEWAY4 = "fd00:1::1", "10.1.0.1"
 SCRIPT = b"#!/bin/sh\n\x00" + bytes(range(256)) * 250
-WEB, DB, FAR = told(2, user_data=SCRIPT), told(3), told(4, 2, link_local="fe80::2")  # DB asks, as FAR, from a second network
-PATIENCE_S = 60.0
-
-
-class Host:
-    """With a daemon, two networks, and all addresses that guests ask from."""
-
-    def __init__(self) -> None:
-        self.namespace, self.run_dir = Namespace(), Path(tempfile.mkdtemp(prefix="uct-"))
-        self.files = MetadataFiles(self.run_dir / DIRECTORY)
-        self._config = self.run_dir / "ucloud.toml"
-        self._config.write_text(f'[host]\nrun_dir = "{self.run_dir}"\n')
-        with self.namespace:
-            for vni in (1, 2):
-                name = bridge(vni)
-                hosts = (1, 2, 3, 4, 5)
-                ip(
-                    f"link add {name} type bridge",
-                    f"link set {name} up",
-                    *(f"address add fd00:{vni}::{number}/64 dev {name} nodad" for number in hosts),
-                    *(f"address add 10.{vni}.0.{number}/16 dev {name}" for number in hosts),
-                    f"address add fe80::2/64 dev {name} nodad",
-                )
-        self.daemon: subprocess.Popen[bytes]
-
-    def start(self) -> None:
-        with self.namespace:
-            self.daemon = self.run()
-        wait_for(self.listens, "the daemon listens")
-        assert self.ask("/")[0]
-
-    def run(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "ucloud.daemon.main", "daemon", "metadata", "--config", str(self._config)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE)
-
-    def listens(self) -> bool:
-        assert self.daemon.poll() is None
-        try:
-            self.connect().close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self.daemon.send_signal(number)
-        self.daemon.communicate(timeout=PATIENCE_S)
-
-    def close(self) -> None:
-        if self.daemon.poll() is None:
-            self.stop(signal.SIGKILL)
-        rmtree(self.run_dir)
-        self.namespace.close()
-
-    def connect(self, source: str = WEB.sources[0]) -> socket.socket:
-        """source: fe80::2%BRIDGE, or any other address."""
-        with self.namespace:
-            if "%" in source:
-                address, _, name = source.partition("%")
-                sock = socket.socket(socket.AF_INET6)
-                sock.settimeout(PATIENCE_S)
-                sock.bind((address, 0, 0, socket.if_nametoindex(name)))
-                sock.connect((address, 80, 0, socket.if_nametoindex(name)))
-                return sock
-            return socket.create_connection((GATEWAY6 if ":" in source else GATEWAY4, 80), PATIENCE_S, (source, 0))
-
-    def say(self, text: bytes, source: str = WEB.sources[0]) -> bytes:
-        """Answers all that came back; nothing for a reset."""
-        try:
-            with closing(self.connect(source)) as sock:
-                return heard(sock, text)
-        except ConnectionResetError:
-            return b""
-
-    def ask(self, path: str, source: str = WEB.sources[0], method: str = "GET", **headers: str) -> tuple[int, bytes]:
-        more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-        request = f"{method} {path} HTTP/1.1\r\nHost: metadata\r\n{more}\r\n"
-        head, _, body = self.say(request.encode(), source).partition(b"\r\n\r\n")
-        return status(head), body
-
-
-def heard(sock: socket.socket, text: bytes = b"") -> bytes:
-    received = b""
-    try:
-        sock.sendall(text)
-        while part := sock.recv(65536):
-            received += part
-    except (ConnectionResetError, BrokenPipeError):
-        pass
-    return received
-
-
-def status(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1]) if answer else 0
-
-
-def wait_for(happens: Callable[[], object], what: str) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not happens():
-        assert time.monotonic() < until_s, f"not within {PATIENCE_S:.0f} s: {what}"
-        time.sleep(0.02)
+WEB, DB, FAR = told(2, user_data=SCRIPT), told(3), told(4, 2, link_local="fe80::2")
+LATER = told(5, 2)  # whom a test adds
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    made = Host()
-    made.files.add([WEB, DB, FAR])
+    made = Host([WEB, DB, FAR, LATER], ["fd00:1::5", "10.1.0.5"])
+    made.files.remove([LATER.key])
     made.start()
     yield made
     made.close()
@@ -147,10 +44,10 @@ def test_who_asks_is_known_by_its_address(host: Host) -> None:
     def names(thing: Metadata) -> list[bytes]:
         own = bridge(thing.vni)
         sources = [source if not source.startswith("fe80") else f"{source}%{own}" for source in thing.sources]
-        return [host.ask("/hostname", source)[1] for source in sources if source != f"fe80::3%{own}"]
+        return [host.ask("/hostname", source)[1] for source in sources]
 
     assert names(WEB) == [b"web2"] * 3
-    assert names(DB) == [b"web3"] * 2
+    assert names(DB) == [b"web3"] * 3
     assert names(FAR) == [b"web4"] * 3  # its link-local address is WEB's, too
     assert host.ask("/user-data") == (200, SCRIPT)
     for stranger in ("fd00:1::5", "10.1.0.5", GATEWAY6, GATEWAY4):
@@ -252,8 +149,7 @@ def test_it_needs_nothing_but_files(host: Host) -> None:
 
 def test_a_vm_that_moved_is_told_what_holds_there(host: Host) -> None:
     host.files.remove([WEB.key])
-    moved = told(5, 2)
-    host.files.add([moved])
+    host.files.add([LATER])
     wait_for(lambda: host.ask("/hostname") == (404, b"not found\n"), "nobody is there any more")
     answer = json.loads(host.ask("/", "10.2.0.5")[1])
     assert (answer["name"], [network["name"] for network in answer["networks"]]) == ("web5", ["n2"])
