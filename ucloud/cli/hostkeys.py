@@ -4,6 +4,7 @@ write to; else the one that it showed first. Each VM has a file of its own, in t
 
 import base64
 import binascii
+import contextlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from ucloud.base.errors import Error
 
 BEGIN, END = b"-----BEGIN SSH HOST KEY KEYS-----", b"-----END SSH HOST KEY KEYS-----"  # as cloud-init prints them
-TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
+TYPES = (b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384", b"ecdsa-sha2-nistp521", b"ssh-rsa")
 MAX_KEYS = 16
 
 
@@ -34,12 +35,23 @@ def reported(log: bytes) -> list[str]:
 def _key_of(line: bytes) -> str:
     """Nothing for what is no whole host key (RFC 4253 section 6.6). What follows it is a comment."""
     kind, data = (*line.split(b" ", 2), b"", b"")[:2]
-    try:
+    with contextlib.suppress(binascii.Error):
         raw = base64.b64decode(data, validate=True)
-    except binascii.Error:
-        return ""
-    is_whole = raw.startswith(len(kind).to_bytes(4) + kind) and len(raw) > 4 + len(kind)
-    return f"{kind.decode()} {data.decode()}" if is_whole and kind.decode("ascii", "replace") in TYPES else ""
+        if kind in TYPES and base64.b64encode(raw) == data and _strings(raw)[:1] == [kind]:
+            return f"{kind.decode()} {data.decode()}"
+    return ""
+
+
+def _strings(raw: bytes) -> list[bytes]:
+    """Of which a key consists (RFC 4251 section 5); none if it is cut off, as by a line of somebody else."""
+    found = []
+    while raw:
+        size, raw = int.from_bytes(raw[:4]), raw[4:]
+        if len(raw) < size:
+            return []
+        found.append(raw[:size])
+        raw = raw[size:]
+    return found
 
 
 def file_of(vm: str, environment: Mapping[str, str]) -> Path:
