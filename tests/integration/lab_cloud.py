@@ -1,4 +1,5 @@
-"""Clouds by `ucloud up --hosts 3 --etcd 3` and what `ucloud lab` may do to them. Guests are pretended; their networks are real.
+"""Clouds by `ucloud up --hosts 3 --etcd 3` and what `ucloud lab` may do to them. Guests are pretended; networks are real,
+unless said otherwise.
 
 Other than plain processes these have a supervisor that restarts what dies, hosts that lose power with all that is on them, and
 cables that are cut.

@@ -1,5 +1,5 @@
 """Hosts, etcd members, API and control processes fail, one way or another: what should go on goes on, and what failed comes
-back. A cloud of three hosts and three etcd members; guests are pretended."""
+back. A cloud of three hosts and three etcd members; guests and networks are pretended."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Lab]:
-    with lab_cloud("l", Lab) as lab:
+    with lab_cloud("l", Lab, "--network", "fake") as lab:
         yield lab
 
 

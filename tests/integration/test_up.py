@@ -40,7 +40,7 @@ def running(own: RunningCloud) -> RunningCloud:
 
 def up(cloud: RunningCloud, *options: str) -> subprocess.CompletedProcess[str]:
     place = ["--name", cloud.name, "--state", str(cloud.state_dir), "--port", str(cloud.port)]
-    done = ucloud("up", *place, "--hypervisor", "fake", *options)
+    done = ucloud("up", *place, "--hypervisor", "fake", "--network", "fake", *options)
     assert done.returncode == 0, done.stderr
     return done
 

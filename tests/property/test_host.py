@@ -1,23 +1,33 @@
-"""Whatever a host is told and whatever happens to it: in the end its guests are exactly what its manifests want.
+"""Whatever a host is told and whatever happens to it: in the end guests and their ports are exactly what the manifests want.
 
 A story is a list of events: (the name of a method of `Story`, its arguments).
 """
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.machine import Machine
-from tests.unit.world import manifest
+from tests.unit.world import manifest, network, port
 from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor.fake import Trace
+from ucloud.model import eui64
 from ucloud.model.guest import Guest
+from ucloud.model.network import ManifestPort, Port
 from ucloud.model.record import decode
 from ucloud.model.vm import Manifest, Status
+from ucloud.model.wiring import Plug
+from ucloud.scheduler.ports import ref
 
 VMS = ["vm-a", "vm-b"]
+NETWORKS = ["network-1", "network-2"]
+OF_PORTS = ["filters", "plugs", "reservations", "metadata"]  # sets with a thing for each port here,
+OF_NETWORKS = ["zones", "segments", "services"]  # for each network here,
+OF_BOOK = ["names", "taken"]  # and for each entry of the address book about one of those
+SETS = [*OF_PORTS, *OF_NETWORKS, *OF_BOOK]
 
 
 class Story:
@@ -28,14 +38,23 @@ class Story:
         self.crashes: Counter[str] = Counter()
         self.lost: set[str] = set()  # VMs whose manifest somebody took away by hand
 
-    def tell(self, vm: str, want: str, epochs: int, boots: int, hard: bool) -> None:
+    def tell(self, vm: str, want: str, epochs: int, boots: int, hard: bool, networks: set[str]) -> None:
         """As the scheduler does: numbers only rise, and what is to be absent is told nothing else any more."""
         told = self.told(vm)
         if told and told.want == "absent":
             return
         epoch, boot = (told.epoch, told.boots) if told else (1, 1)
         disks = "delete" if want == "absent" else "keep"
-        self.machine.put(manifest(vm, epoch=epoch + epochs, boots=boot + boots, want=want, hard=hard, disks_do=disks))
+        ports = tuple(port_of(vm, network) for network in sorted(networks))
+        changes = {
+            "epoch": epoch + epochs,
+            "boots": boot + boots,
+            "want": want,
+            "hard": hard,
+            "disks_do": disks,
+            "ports": ports,
+        }
+        self.machine.put(manifest(vm, **changes))
 
     def lose(self, vm: str) -> None:
         self.lost.add(vm)
@@ -61,21 +80,47 @@ class Story:
     def fail(self, driver: str, verb: str, after: bool) -> None:
         getattr(self.machine, driver).fail_next(verb, after=after)
 
+    def refuse(self, name: str, call: str) -> None:
+        getattr(self.machine.hands, name).fail_next(call)
+
+    def take(self, name: str, which: int, whole: bool) -> None:
+        """Somebody takes a thing of the network away, or a part of it."""
+        world = getattr(self.machine.hands, name).world
+        if not world:
+            return
+        key = sorted(world)[which % len(world)]
+        thing, world[key] = world[key], None
+        if whole:
+            del world[key]
+        if isinstance(thing, Plug):
+            self.machine.hypervisor.cut(thing.vm, thing.mac)
+
+    def meet(self, network: str, vm: str, is_on: bool) -> None:
+        """The address book tells of another VM, or of one that was here."""
+        told = port_of(vm, network)
+        entry = Port(network=network, vm=vm, name=vm, mac=told.mac, ipv6=told.ipv6, host="host-2")
+        if is_on:
+            self.machine.put(entry)
+        else:
+            self.machine.store.commit(deletes=[entry.key])
+
     def look(self, times: int) -> None:
         for _ in range(times):
-            try:
-                self.machine.loop.step()
-            except Temporary:
-                continue
+            for loop in (self.machine.loop, self.machine.network):
+                with suppress(Temporary):
+                    loop.step()
 
     def wait(self, seconds: float) -> None:
         self.machine.clock.pass_s(seconds)
 
     def settle(self) -> None:
-        """Long enough for every retry and every deadline."""
-        for _ in range(6):
-            self.look(10)
-            self.wait(61.0)
+        """Long enough for every retry and every deadline. In the end all guests hear again: one that keeps an interface for
+        ever is never as told."""
+        for deaf in (self.machine.hypervisor.deaf, set()):
+            self.machine.hypervisor.deaf = deaf
+            for _ in range(6):
+                self.look(10)
+                self.wait(61.0)
 
     def told(self, vm: str) -> Manifest | None:
         item = self.machine.store.get(f"manifest/host-1/{vm}")
@@ -90,11 +135,17 @@ def event(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[tu
     return st.tuples(st.just(name), *arguments)
 
 
+def port_of(vm: str, network_id: str) -> ManifestPort:
+    own = port(vm, network_id)
+    return ManifestPort(network=ref(network(network_id)), mac=own.mac, ipv6=own.ipv6)
+
+
 vms, numbers = st.sampled_from(VMS), st.integers(0, 1)
 verbs = [("hypervisor", verb) for verb in ("actual", "start", "power_down", "kill", "forget")]
 verbs += [("pool", "add_disk"), ("pool", "remove_disk")]
 looks = event("look", st.sampled_from([1, 1, 2, 6]))
-tells = event("tell", vms, st.sampled_from(["running", "running", "stopped", "absent"]), numbers, numbers, st.booleans())
+wants = st.sampled_from(["running", "running", "stopped", "absent"])
+tells = event("tell", vms, wants, numbers, numbers, st.booleans(), st.sets(st.sampled_from(NETWORKS)))
 events = st.one_of(
     looks,
     tells,
@@ -104,6 +155,9 @@ events = st.one_of(
     event("deafen", vms),
     event("leave_behind", vms, st.integers(1, 2), st.integers(1, 2)),
     event("restart"),
+    event("refuse", st.sampled_from(SETS), st.sampled_from(["actual", "add", "remove"])),
+    event("take", st.sampled_from(SETS), st.integers(0, 3), st.booleans()),
+    event("meet", st.sampled_from(NETWORKS), st.sampled_from([*VMS, "vm-c"]), st.booleans()),
     event("wait", st.sampled_from([1.0, 10.0, 100.0])),
     st.builds(lambda verb, after: ("fail", *verb, after), st.sampled_from(verbs), st.booleans()),
 )
@@ -124,9 +178,15 @@ def test_in_the_end_the_guests_are_what_the_manifests_want(events: list[tuple[An
     story = play(events)
     for vm in VMS:
         check(story, vm)
-    before = (story.machine.store.list("").revision, dict(story.machine.guests))
+    check_network(story)
+    before = snapshot(story)
     story.settle()
-    assert (story.machine.store.list("").revision, dict(story.machine.guests)) == before, "and there it stays"
+    assert snapshot(story) == before, "and there it stays"
+
+
+def snapshot(story: Story) -> Any:
+    things = {name: getattr(story.machine.hands, name).actual() for name in SETS}
+    return story.machine.store.list("").revision, dict(story.machine.guests), things
 
 
 def check(story: Story, vm: str) -> None:
@@ -142,8 +202,30 @@ def check(story: Story, vm: str) -> None:
         assert said
         assert (said.epoch, said.boots, said.error) == (told.epoch, told.boots, "")
         assert said.phase in ("off", "running")
-        running = Guest(vm=vm, epoch=told.epoch, boots=told.boots, state="running")
+        macs = frozenset(port.mac for port in told.ports)
+        running = Guest(vm=vm, epoch=told.epoch, boots=told.boots, state="running", macs=macs)
         assert guest == (running if said.phase == "running" else None)
+
+
+def check_network(story: Story) -> None:
+    """What the guests that run here need is there, and nothing else."""
+    told = [manifest for vm in story.machine.hypervisor.actual() if (manifest := story.told(vm))]
+    here = {f"{port.network.vni}/{manifest.vm}": port for manifest in told for port in manifest.ports}
+    networks = {port.network.id: port.network.vni for port in here.values()}
+    entries = [decode(Port, item.value)[0] for item in story.machine.store.list("port/").items]
+    book = [(networks[entry.network], entry) for entry in entries if entry.network in networks]
+    wanted = {
+        **dict.fromkeys(OF_PORTS, set(here)),
+        **dict.fromkeys(OF_NETWORKS, {f"{vni}" for vni in networks.values()}),
+        "names": {f"{vni}/{entry.vm}" for vni, entry in book},
+        "taken": {f"{vni}/{eui64.link_local(entry.mac)}" for vni, entry in book},
+    }
+    found = {name: getattr(story.machine.hands, name).actual() for name in SETS}
+    assert {name: set(things) for name, things in found.items()} == wanted
+    assert all(thing for things in found.values() for thing in things.values()), "nothing is damaged"
+    for key, own in here.items():
+        passes, plug = found["filters"][key], found["plugs"][key]
+        assert (passes.mac, passes.addresses) == (plug.mac, plug.addresses) == (own.mac, (own.ipv6,))
 
 
 @given(stories)

@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8642
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     hypervisor: Literal["qemu", "fake"] = "qemu"
+    network: Literal["linux", "fake"] = "linux"
     host_ids: dict[str, str] = {}
 
 
@@ -207,6 +208,7 @@ class Cloud:
     def network(self) -> Network:
         """`tiny` has no DHCPv6 client: networks let guests make their address."""
         return Network(
+            driver=self.settings.network,
             public=(str(self.public),),
             slaac=True,
             underlay=(str(self.subnet),),

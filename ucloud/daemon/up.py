@@ -32,6 +32,7 @@ name_option = click.option("--name", default=DEFAULT_NAME, show_default=True, he
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help="How guests run; auto: kvm where it works.")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Of [::1], where the API is reached.  [default: {DEFAULT_PORT}]")
 @click.option("--hypervisor", type=click.Choice(["qemu", "fake"]), hidden=True)
+@click.option("--network", type=click.Choice(["linux", "fake"]), hidden=True)
 @name_option
 def up(state: str | None, name: str, etcd: str | None, memory: int | None, **options: Any) -> None:
     """Start a cloud on this machine, or repair it.

@@ -99,8 +99,8 @@ def remove(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, 
     vm = manifest.record.vm
     if guest:
         return Act(verb="kill", vm=vm, reason="deleted")
-    if status is None:
-        return None
+    if status is None:  # somebody has taken it away by hand
+        return Act(verb="unwire", vm=vm, reason="deleted") if vm in world.wired else None
     if vm not in world.erased:
         return Act(verb="erase", vm=vm, reason="deleted", manifest=manifest.record)
     requires = (unchanged(status), unchanged(manifest))

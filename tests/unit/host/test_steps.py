@@ -231,6 +231,12 @@ def test_a_vm_deleted_before_the_host_did_anything_needs_nothing_undone() -> Non
     assert step(manifest(want="absent", disks_do="delete")) is None
 
 
+def test_ports_of_a_deleted_vm_are_removed_though_somebody_has_taken_its_status_away() -> None:
+    told, wired = manifest(want="absent", disks_do="delete"), {"vm-a": frozenset({"02:00:00:00:01:0a"})}
+    assert act(told, None, guest(), wired=wired) == ("kill", "deleted")
+    assert act(told, None, None, wired=wired) == ("unwire", "deleted")
+
+
 # No manifest.
 
 
