@@ -12,6 +12,7 @@ from typing import Any
 
 from sim.api import Answer, ApiNode
 from sim.invariants import Invariants
+from sim.keyers import Keyers
 from sim.networkers import Networkers
 from sim.promises import DEFERRED
 from sim.world import Violation, World
@@ -62,7 +63,7 @@ class Client:
         self.pending: dict[int, Request] = {}
         self._world, self._apis, self._invariants = world, apis, invariants
         self._hosts = hosts
-        self.networkers = Networkers(self, world, invariants)
+        self.networkers, self.keyers = Networkers(self, world, invariants), Keyers(self, world)
         self._sent = self._creating = 0
         self._keep = world.chance.random() < 0.5  # people have fewer VMs, keep them and change them, in this history
         self._max_vms = max_vms // 2 if self._keep else max_vms
@@ -70,8 +71,8 @@ class Client:
     def act(self) -> None:
         chance = self._world.chance
         kind = chance.random()
-        if self.networkers.act():
-            pass  # somebody did something with networks
+        if self.networkers.act() or self.keyers.act():
+            pass  # somebody did something with networks, keys or user data
         elif kind < PURGES and not self._keep:
             for id in [id for id in self.vms if chance.random() < 0.7]:
                 self._delete("vm", id)
@@ -181,7 +182,7 @@ class Client:
             "host": chance.choice(("", "", "", "", "rack=r2", *self._hosts)),
         }
         wanted = {field: value for field, value in body.items() if value}
-        self.send("POST", "/v1/vms", wanted | self.networkers.of_new_vm(), "vm", self._created)
+        self.send("POST", "/v1/vms", wanted | self.networkers.of_new_vm() | self.keyers.of_new_vm(), "vm", self._created)
 
     def _name(self) -> str:
         return f"web-{self._world.chance.randrange(15)}"

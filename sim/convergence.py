@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sim.handouts import wrong_handouts
 from sim.wired import wrong_networks
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Endpoint
 from ucloud.model.image import Image, ImageState
+from ucloud.model.key import Key
 from ucloud.model.record import Record, decode
 from ucloud.model.vm import Placement, Status, Vm
 
@@ -37,6 +39,7 @@ def wrong_records(cloud: "Cloud") -> Iterator[str]:
             yield from not_as_wanted(cloud, vm, item.mod_revision)
     yield from wrong_images(cloud)
     yield from wrong_networks(cloud)
+    yield from wrong_handouts(cloud)
     for host in cloud.hosts:
         endpoint = record(cloud, Endpoint, Endpoint.at(host.name, "endpoint"))
         if endpoint is None or endpoint.token != host.token:
@@ -101,6 +104,11 @@ def wrong_answers(cloud: "Cloud") -> Iterator[str]:
         networks = api.answer("GET", "/v1/networks?limit=100")
         if not networks or {network["id"] for network in networks.body["networks"]} != set(cloud.invariants.addresses.networks):
             yield f"{api.name} does not list all networks"
+        keyring = api.answer("GET", "/v1/keys?limit=100")
+        if not keyring or [Key.at(key["id"]) for key in keyring.body["keys"]] != [
+            i.key for i in cloud.store.list("key/").items
+        ]:
+            yield f"{api.name} does not list all keys"
         listed = api.answer("GET", "/v1/vms?limit=100")
         if listed is None or listed.status != 200:
             yield f"{api.name} lists nothing"

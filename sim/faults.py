@@ -22,6 +22,7 @@ AILS_S = (1.0, 4.0, 10.0)
 BEHIND_S = 10.0
 SPOILED = (b"\xff\xfe", b"{}", b"null", b'{"id":7}', b'{"vm":"../etc","host":"h1"}', b"")
 SPOILS = ("vm/", "placement/", "manifest/", "manifest/", "manifest/", "status/", "network/", "port/")
+MORE_SPOILS = ("key/", "blob/")  # of histories in which there are any
 SPOILED_S = (2.0, 10.0, 40.0)
 
 
@@ -171,7 +172,8 @@ class Faults:
     def _spoil(self) -> None:
         """Somebody writes what makes no sense, and mends it later."""
         chance, spoiled = self._world.chance, self._invariants.records.spoiled
-        items = [item for item in self._etcd.store.list(chance.choice(SPOILS)).items if item.key not in spoiled]
+        spoils = SPOILS + MORE_SPOILS * bool(self._etcd.store.list(MORE_SPOILS[0]).items)
+        items = [item for item in self._etcd.store.list(chance.choice(spoils)).items if item.key not in spoiled]
         items = [item for item in items if not item.key.endswith(("/inventory", "/endpoint"))]
         if items:
             item = chance.choice(items)

@@ -24,6 +24,8 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
     14 a guest gets an interface only where it is plugged in and filtered; network and filter are there before the plug and go
        after it, and a guest that has it keeps it as long as its host is told so; a host's part of a VM is gone before its
        status is (sim.links)
+    15 the keys and the user data that a VM has are there, and claimed, until it has them no more; a host that is told of a VM
+       has a copy of its user data as long as it is told so; a default key is there (sim.handouts)
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +33,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from sim.addresses import Addresses
+from sim.handouts import Handouts
 from sim.promises import Promises
 from sim.records import CPU_OVERCOMMIT as CPU_OVERCOMMIT
 from sim.records import Records
@@ -41,6 +44,8 @@ from ucloud.model.bookkeeping import Lock
 from ucloud.model.decision import NotNewer, Requirement, Unchanged
 from ucloud.model.guest import GuestSpec
 from ucloud.model.image import Image
+from ucloud.model.key import Blob
+from ucloud.model.kinds import kind_of
 from ucloud.model.record import decode
 from ucloud.model.vm import Manifest, Placement, Status
 from ucloud.store.memory import MemoryStore
@@ -49,12 +54,15 @@ PUTS = {
     "scheduler": ("placement/", "manifest/", "port/", "event/scheduler/", "lock/scheduler"),
     "image": ("imagestate/", "event/image/", "lock/image"),
     "idempotency": ("event/idempotency/", "lock/idempotency"),
-    "api": ("vm/", "unique/", "use/image/", "use/network/", "host/", "image/", "network/", "idempotency/"),
+    "api": (
+        *("vm/", "unique/", "use/image/", "use/network/", "host/", "image/", "network/", "idempotency/"),
+        *("key/", "project/", "blob/", "use/key/", "use/blob/"),
+    ),
 }
 DELETES = {
     "scheduler": (
         *("placement/", "manifest/", "port/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
-        *("use/network/", "unique/address/"),
+        *("use/network/", "unique/address/", "use/key/", "use/blob/", "blob/"),
     ),
     "image": ("image/", "imagestate/", "unique/image/", "use/image/", "event/image/"),
     "idempotency": ("idempotency/", "event/idempotency/"),
@@ -62,6 +70,7 @@ DELETES = {
         "unique/vm/",  # of a VM that gets another name
         *("use/network/", "unique/address/"),  # of a port that no host was told of
         *("network/", "unique/network/", "unique/vni/", "unique/subnet/", "unique/ipv4/"),
+        *("key/", "unique/key/", "unique/keydata/", "use/key/", "use/blob/"),
     ),
 }
 NOT_LED = ("lock/", "event/")
@@ -73,7 +82,7 @@ class Invariants:
 
     def __init__(self, world: World, store: MemoryStore, capacity: Mapping[str, tuple[int, int]]) -> None:
         self.records, self.promises = Records(store, capacity), Promises()
-        self.addresses = Addresses(store, self.records)
+        self.addresses, self.handouts = Addresses(store, self.records), Handouts(store, self.records)
         self.traces: dict[str, Callable[[str], list[str]]] = {}  # host → what it has of the ports of a VM
         self.guests: dict[str, tuple[str, GuestSpec]] = {}  # VM → host and what runs there
         self.ends: dict[tuple[str, int, int], str] = {}  # (VM, epoch, boots) → how its last guest ended
@@ -108,14 +117,16 @@ class Invariants:
             if loop != "api" and not all(key.startswith(NOT_LED) for key in (*puts, *deletes)):
                 self._leads(who, loop)
         for key in (*puts, *deletes):
-            if key in self.records.spoiled:
+            if key in self.records.spoiled and not key.startswith(Blob.prefix):  # whose name says what it must be
                 raise Violation(f"{who} writes over {key}, which it cannot have read")
+            self.records.spoiled.pop(key, None)
         self.promises.committed(puts)
         for key in deletes:
             self.records.delete(key)
         for key, value in puts.items():
             self.records.put(key, value)
         self.addresses.committed(puts, tuple(deletes), tuple(requires))
+        self.handouts.committed(puts, tuple(deletes), tuple(requires))
         for key in deletes:
             self._leaves_nothing(key)
         for vm in sorted({key.rsplit("/", 1)[-1] for key in puts if key.startswith("manifest/")} & set(self.guests)):
@@ -147,7 +158,7 @@ class Invariants:
                         raise Violation(f"{placement.key} does not rest on what else {host} was told of")
 
     def _rests_on_room(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
-        for key in (key for key in puts if key.startswith(Manifest.prefix)):
+        for key in (key for key in puts if kind_of(key) is Manifest):
             new = decode(Manifest, puts[key])[0]
             old = self.records.told(new.host, new.vm)
             if old and (new.cpus > old.cpus or new.memory_mib > old.memory_mib) and keys.manifests(new.host) not in compared:

@@ -6,13 +6,13 @@ from typing import Any
 from sim.world import Violation
 from ucloud.model.bookkeeping import Idempotency
 
-MADE = ("vm/", "image/", "network/")  # a VM may be made with the first network
+MADE = ("vm/", "image/", "network/", "key/")  # a VM may be made with the first network
 PREFIX = Idempotency.at("default", "")
 DEFERRED = (500, 503)  # neither yes nor no: a record that nobody can read, a store that does not answer
 
 
 class Promises:
-    """`done`: by the Idempotency-Key of a request that was carried out, the VM, image or network that it made, "" if none."""
+    """`done`: by the Idempotency-Key of a request that was carried out, the VM, image, network or key that it made, or ""."""
 
     def __init__(self) -> None:
         self.done: dict[str, str] = {}

@@ -173,6 +173,34 @@ def no_unused_network(requirement: Requirement) -> bool:
     return not (isinstance(requirement, NotNewer) and requirement.prefix.startswith("use/network/"))
 
 
+def no_unchanged_key(requirement: Requirement) -> bool:
+    return not about(requirement, "key/")
+
+
+def no_unused_key(requirement: Requirement) -> bool:
+    return not (isinstance(requirement, NotNewer) and requirement.prefix.startswith("use/key/"))
+
+
+def no_project(requirement: Requirement) -> bool:
+    return not about(requirement, "project/")
+
+
+def no_user_data(requirement: Requirement) -> bool:
+    """Whoever uses it, and has just put it again."""
+    key = requirement.key if isinstance(requirement, Unchanged) else requirement.prefix
+    return not key.startswith(("blob/", "use/blob/"))
+
+
+def no_unnamed_copy(decisions: list[Decision]) -> list[Decision]:
+    """What a host has of user data is cleared whatever else that host was told of."""
+    return [
+        msgspec.structs.replace(decision, requires=tuple(r for r in decision.requires if not isinstance(r, NotNewer)))
+        if decision.verb == "clear" and decision.key.startswith(Manifest.prefix)
+        else decision
+        for decision in decisions
+    ]
+
+
 def no_book(requirement: Requirement) -> bool:
     return not about(requirement, "port/")
 
@@ -206,6 +234,11 @@ PROTECTIONS: dict[str, Protections] = {
     "unchanged-network": Protections(api_keeps=no_unchanged_network),
     "unused-network": Protections(api_keeps=no_unused_network),
     "detached-before-told": Protections(api_keeps=no_book),
+    "unchanged-key": Protections(api_keeps=no_unchanged_key),
+    "unused-key": Protections(api_keeps=no_unused_key),
+    "default-key": Protections(api_keeps=no_project),
+    "unused-user-data": Protections(keeps=no_user_data),
+    "unnamed-copy": Protections(rewrite=no_unnamed_copy),
     "confirmed-detach": Protections(view=NoConfirmation),
     "wired-before-said": Protections(host_loop=NoWires),
     "filter-before-plug": Protections(network=plugs_first),

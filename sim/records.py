@@ -7,6 +7,7 @@ from sim.sizes import Sizes, size_of
 from sim.world import Violation
 from ucloud.model.host import Alive, Host
 from ucloud.model.image import Image
+from ucloud.model.kinds import kind_of
 from ucloud.model.record import decode
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 from ucloud.scheduler.hosts import place_of
@@ -51,7 +52,7 @@ class Records:
             self._put_image(decode(Image, value)[0])
         elif key.startswith("placement/"):
             self._put_placement(decode(Placement, value)[0])
-        elif key.startswith("manifest/"):
+        elif kind_of(key) is Manifest:
             self._put_manifest(decode(Manifest, value)[0])
         elif key.startswith("status/"):
             self._put_status(key)

@@ -38,7 +38,7 @@ class World:
     """`faulty`: whether calls may fail and processes may die. `lines`: the trace, kept only when `tracing`."""
 
     def __init__(self, seed: int, tracing: bool = False, calm: Collection[str] = ()) -> None:
-        self.chance = random.Random(seed)
+        self.seed, self.chance = seed, random.Random(seed)
         self.weather = Weather(self.chance, calm)
         self.faulty = True
         self.tracing = tracing

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ucloud.base.errors import Temporary
 from ucloud.driver.things import Things
-from ucloud.model.wiring import Thing
+from ucloud.model.wiring import Plug, Segment, Thing
 
 
 class Id(NamedTuple):
@@ -121,11 +121,12 @@ class Wiring:
             there.update({thing.key: thing for thing in missing})
 
     def _remove(self, ids: Collection[Id]) -> None:
-        """One that cannot be removed keeps no other from it, but for what it rests on."""
+        """One that cannot be removed keeps no other from it, but for what it rests on. A network stays as long as something is
+        plugged into it, whatever is known of that."""
         failed: dict[Id, Temporary] = {}
         for (kind, driver), there in reversed(self._of_each_set()):
             for id in [id for id in ids if id.kind is kind and id.key in there]:
-                if any(rests_on(other.key, id.key) for other in failed):
+                if any(rests_on(other.key, id.key) for other in failed) or (kind is Segment and self._has_plugs(id.key)):
                     continue
                 try:
                     self._do(driver.remove, [id.key], [id.key], there)
@@ -137,6 +138,10 @@ class Wiring:
                 self._unwanted.pop(id, None)
         for error in failed.values():
             raise error
+
+    def _has_plugs(self, network: str) -> bool:
+        plugs = (there for (kind, _), there in self._of_each_set() if kind is Plug)
+        return any(rests_on(key, network) for there in plugs for key in there)
 
     def _do(self, act: Callable[[Any], None], what: Sequence[Any], keys: Iterable[str], there: dict[str, Thing | None]) -> None:
         """Whatever becomes of it, we don't know before we look again."""

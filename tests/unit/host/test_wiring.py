@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ucloud.base.errors import Temporary
 from ucloud.driver.things import FakeThings
 from ucloud.host.wiring import Set, Wiring
-from ucloud.model.wiring import HostName, Segment, Thing
+from ucloud.model.wiring import HostName, Plug, Segment, Thing
 
 
 def segment(vni: int, mtu: int = 1430) -> Segment:
@@ -175,6 +175,24 @@ def test_what_cannot_be_removed_is_only_its_own_users_trouble() -> None:
 def refuse(call: str) -> None:
     if call == "remove":
         raise Temporary("it does not go")
+
+
+def test_a_network_stays_while_something_is_plugged_into_it() -> None:
+    """A plug that could not be removed, of a VM of which nothing can be read since: the other's end is not its network's."""
+    plug = Plug(vm="a", vni=1, mac="02:00:00:00:00:01", mtu=1430, addresses=("fd00::2",), public=False)
+    segments, plugs = FakeThings("network"), FakeThings("port")
+    wiring = Wiring([Set(Segment, segments), Set(Plug, plugs)])
+    wiring.want("a", [segment(1), plug])
+    wiring.want("b", [segment(1)])
+    plugs.fail_next("remove")
+    with pytest.raises(Temporary):
+        wiring.clear("a")
+    wiring.clear("b")
+    assert (list(segments.world), list(plugs.world)) == (["1"], ["1/a"])
+    wiring.mend(spared=["a"])
+    assert (list(segments.world), list(plugs.world)) == (["1"], ["1/a"])
+    wiring.mend()
+    assert (list(segments.world), list(plugs.world)) == ([], [])
 
 
 def test_what_an_earlier_daemon_left_is_taken_over_or_removed() -> None:
