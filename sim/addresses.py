@@ -63,7 +63,7 @@ class Addresses:
         for port in vm.ports:
             if port.network not in self.networks:
                 raise Violation(f"{vm.id} is on {port.network}, which is not there")
-            for path in keys.port_claims(port.network, vm.id, port.mac, port.ipv4):
+            for path in keys.port_claims(vm.id, port):
                 if (owner := self.owner(path)) != vm.id:
                     raise Violation(f"{vm.id} has a port that needs {path}, which is {owner}'s")
 

@@ -11,7 +11,7 @@ from ucloud.ipam import wanted as ipam
 from ucloud.metadata import wanted as metadata
 from ucloud.model import keys
 from ucloud.model.key import HostBlob
-from ucloud.model.network import Port, VmPort
+from ucloud.model.network import Port
 from ucloud.model.record import decode
 from ucloud.model.vm import Manifest
 from ucloud.model.wiring import Thing
@@ -40,18 +40,14 @@ def wrong_networks(cloud: "Cloud") -> Iterator[str]:
 
 def wrong_claims(cloud: "Cloud") -> Iterator[str]:
     records = cloud.invariants.records
-    wanted = {path for vm in records.vms.values() for port in vm.ports for path in claims(port, vm.id)}
-    wanted |= {path for entry in entries(records) for path in claims(entry, entry.vm)}
+    wanted = {path for vm in records.vms.values() for port in vm.ports for path in keys.port_claims(vm.id, port)}
+    wanted |= {path for entry in entries(records) for path in keys.port_claims(entry.vm, entry)}
     there = {item.key for prefix in CLAIMS for item in cloud.store.list(prefix).items}
     for path in sorted(wanted ^ there):
         yield f"{path} is {'lost' if path in wanted else 'left over'}"
     for item in (item for prefix in OF_NETWORKS for item in cloud.store.list(prefix).items):
         if cloud.invariants.addresses.owner(item.key) not in cloud.invariants.addresses.networks:
             yield f"{item.key} is left over"
-
-
-def claims(port: VmPort | Port, vm: str) -> tuple[str, ...]:
-    return keys.port_claims(port.network, vm, port.mac, port.ipv4)
 
 
 def wrong_book(cloud: "Cloud") -> Iterator[str]:

@@ -56,7 +56,7 @@ def addresses(port: VmPort | ManifestPort | Port) -> list[str]:
 def claims_unlike(seen: Everything) -> Iterator[str]:
     """Each port and each network has claimed what is its own, and nothing is claimed for nobody."""
     ports = ((vm.id, port) for vm in seen.vms.values() for port in vm.ports)
-    wanted = {key for vm, port in ports for key in keys.port_claims(port.network, vm, port.mac, port.ipv4)}
+    wanted = {key for vm, port in ports for key in keys.port_claims(vm, port)}
     wanted.update(key for network in seen.all(Network) for key in api_network.claims(network))
     found = {key for key in seen.records if key.startswith(CLAIMS)}
     yield from (f"the key {key} is left over" for key in sorted(found - wanted))

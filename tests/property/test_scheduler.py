@@ -11,7 +11,7 @@ from ucloud.loop import Decider
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Inventory
-from ucloud.model.network import Port, VmPort
+from ucloud.model.network import Port
 from ucloud.model.record import Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 from ucloud.scheduler.decide import decide
@@ -200,7 +200,7 @@ def test_claims_and_book_are_of_the_ports_that_there_are(records: list[Record], 
     told = [fact.record for fact in world.facts().all(Manifest).values()]
     assert set(world.facts().all(Port)) == {Port.at(of.network.id, manifest.vm) for manifest in told for of in manifest.ports}
     claimed = {path for fact in world.facts().all(Vm).values() for path in claims(fact.record)}
-    booked = {path for fact in world.facts().all(Port).values() for path in claims_of(fact.record, fact.record.vm)}
+    booked = {path for fact in world.facts().all(Port).values() for path in keys.port_claims(fact.record.vm, fact.record)}
     there = {item.key for prefix in ("use/network/", "unique/address/") for item in world.store.list(prefix).items}
     assert there == claimed | booked
 
@@ -210,13 +210,9 @@ def write_as_the_api(world: World, wanted: Vm) -> None:
     before = world.facts().get(Vm, wanted.key)
     lost = [port for port in before.record.ports if port not in wanted.ports] if before else []
     untold = [port for port in lost if world.facts().get(Port, Port.at(port.network, wanted.id)) is None]
-    world.delete(*(path for port in untold for path in claims_of(port, wanted.id)))
+    world.delete(*(path for port in untold for path in keys.port_claims(wanted.id, port)))
     world.put(wanted, *(Unique(path=path, owner=wanted.id) for path in claims(wanted)))
 
 
 def claims(wanted: Vm) -> set[str]:
-    return {path for port in wanted.ports for path in claims_of(port, wanted.id)}
-
-
-def claims_of(port: VmPort | Port, vm: str) -> tuple[str, ...]:
-    return keys.port_claims(port.network, vm, port.mac, port.ipv4)
+    return {path for port in wanted.ports for path in keys.port_claims(wanted.id, port)}

@@ -17,13 +17,9 @@ def add_port(wish: Wish, vm: str, network: Network, source: Source, allow: tuple
     mac = _mac(network.id, vm, source)
     ipv4 = _ipv4(network, mac, source) if network.ipv4 else ""
     port = VmPort(network=network.id, mac=mac, ipv6=eui64.address(network.ipv6, mac), ipv4=ipv4, allow=allow)
-    for path in claims(vm, port):
+    for path in keys.port_claims(vm, port):
         wish.claim(path, vm)
     return port
-
-
-def claims(vm: str, port: VmPort) -> tuple[str, ...]:
-    return keys.port_claims(port.network, vm, port.mac, port.ipv4)
 
 
 def _claim(network: str, address: str) -> str:

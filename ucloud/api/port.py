@@ -7,7 +7,7 @@ from flask import Blueprint
 from msgspec import Meta, Struct
 
 from ucloud.api import network
-from ucloud.api.address import add_port, claims
+from ucloud.api.address import add_port
 from ucloud.api.describe import describe
 from ucloud.api.fields import MAX_PORTS, Allow, Reference
 from ucloud.api.records import PROJECT, Wish, commit, find, fresh, get
@@ -75,7 +75,7 @@ def detach_vm(reference: str, body: VmDetach) -> VmAccepted:
         book = Port.at(port.network, id)
         if get(Port, book) is None:  # no host was told of it, so that nobody will say that it is gone
             wish.requires.append(absent(book))
-            wish.deletes += claims(id, port)
+            wish.deletes += keys.port_claims(id, port)
         return wish
 
     return accepted(commit("detach", id, make))

@@ -4,6 +4,8 @@ All keys in ucloud are written without the root; only the etcd driver adds it. A
 would also match `alive/h10`.
 """
 
+from ucloud.model.network import Port, VmPort
+
 ROOT = "/ucloud/v1/"
 
 
@@ -22,10 +24,10 @@ def used_by(kind: str, id: str) -> str:
     return f"use/{kind}/{id}/"
 
 
-def port_claims(network: str, vm: str, mac: str, ipv4: str) -> tuple[str, ...]:
+def port_claims(vm: str, port: VmPort | Port) -> tuple[str, ...]:
     """What a VM's port claims while it is its: the use of the network, and its addresses there (IPv6 follows from the MAC)."""
-    addresses = (unique("address", network, address) for address in (mac, ipv4) if address)
-    return (use("network", network, vm), *addresses)
+    addresses = (unique("address", port.network, address) for address in (port.mac, port.ipv4) if address)
+    return (use("network", port.network, vm), *addresses)
 
 
 def ports(network: str) -> str:

@@ -178,7 +178,7 @@ def forget(
         requires.append(absent(Status.at(manifest.record.host, "vm", record.id)))
     requires += [unchanged(fact) if fact else absent(key) for key, fact in known.items()]
     deletes = [key for key, fact in known.items() if fact]
-    deletes += [key for port in record.ports for key in keys.port_claims(port.network, record.id, port.mac, port.ipv4)]
+    deletes += [key for port in record.ports for key in keys.port_claims(record.id, port)]
     deletes += [keys.use("key", id, record.id) for id in record.keys]
     deletes += [keys.use("blob", record.user_data, record.id)] * bool(record.user_data)
     deletes += [vm.key, keys.use("image", record.image, record.id), keys.unique("vm", record.project, record.name)]

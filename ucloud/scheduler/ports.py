@@ -98,7 +98,7 @@ class Ports:
                     verb="release",
                     key=vm.key,
                     reason=f"it has left the network {network.record.name if network else port.network}",
-                    deletes=(entry.key, *keys.port_claims(port.network, port.vm, port.mac, port.ipv4)),
+                    deletes=(entry.key, *keys.port_claims(port.vm, port)),
                     requires=(unchanged(vm), unchanged(entry), *proof),
                 )
 

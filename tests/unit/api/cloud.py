@@ -170,7 +170,7 @@ class Cloud:
         networks = {port.network for port in record.ports}
         book = (decode(Port, item.value)[0] for item in self.store.list(Port.prefix).items)
         for port in (port for port in book if port.vm == vm and port.network not in networks):
-            self.store.commit({}, [port.key, *port_claims(port.network, vm, port.mac, port.ipv4)])
+            self.store.commit({}, [port.key, *port_claims(vm, port)])
         self.catch_up()
 
     def run(self, vm: str, host: str) -> None:
@@ -181,7 +181,7 @@ class Cloud:
         """What scheduler and host do together in the end."""
         record = self.read(Vm, Vm.at(vm))
         keys = [item.key for item in self.store.list("").items if vm in item.key and not item.key.startswith("idempotency/")]
-        claims = {key for port in record.ports for key in port_claims(port.network, vm, port.mac, port.ipv4)}
+        claims = {key for port in record.ports for key in port_claims(vm, port)}
         self.store.commit({}, {*keys, *claims, f"unique/vm/default/{record.name}"})
         self.catch_up()
 

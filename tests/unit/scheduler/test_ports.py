@@ -7,7 +7,7 @@ from ucloud.loop import Decider
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import Decision, Unchanged
-from ucloud.model.network import ManifestPort, NetworkRef, Port, VmPort
+from ucloud.model.network import ManifestPort, NetworkRef, Port
 from ucloud.model.vm import Manifest, Vm
 from ucloud.scheduler.decide import decide
 
@@ -20,11 +20,7 @@ def settle(world: World) -> None:
 
 
 def claims(wanted: Vm) -> list[Unique]:
-    return [Unique(path=path, owner=wanted.id) for port in wanted.ports for path in port_claims(wanted, port)]
-
-
-def port_claims(wanted: Vm, port: VmPort) -> tuple[str, ...]:
-    return keys.port_claims(port.network, wanted.id, port.mac, port.ipv4)
+    return [Unique(path=path, owner=wanted.id) for port in wanted.ports for path in keys.port_claims(wanted.id, port)]
 
 
 def placed(*records: object, **changes: object) -> World:
@@ -169,9 +165,9 @@ def test_an_address_is_free_when_the_host_has_confirmed_that_the_port_is_gone() 
     decision = only(world)
     assert (decision.verb, decision.key, decision.reason) == ("release", "vm/vm-a", "it has left the network net-1")
     assert decision.puts == ()
-    assert set(decision.deletes) == {ENTRY, *port_claims(vm(), port())}
-    keys = ("vm/vm-a", ENTRY, "placement/vm-a", TOLD, "status/host-1/vm/vm-a")
-    assert set(decision.requires) == {Unchanged(key, revision(world, key)) for key in keys}
+    assert set(decision.deletes) == {ENTRY, *keys.port_claims(vm().id, port())}
+    facts = ("vm/vm-a", ENTRY, "placement/vm-a", TOLD, "status/host-1/vm/vm-a")
+    assert set(decision.requires) == {Unchanged(key, revision(world, key)) for key in facts}
     settle(world)
     assert names(world, "port/", "use/", "unique/") == []
 
