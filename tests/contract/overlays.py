@@ -82,6 +82,12 @@ def segments() -> Iterator[Subject]:
                 "an address more": by_hand(f"address add fd00:99::1/64 dev {BRIDGE}"),
                 "an address less": by_hand(f"address delete fd00:10::1/64 dev {BRIDGE}"),
                 "no link-local address": by_hand(f"address delete fe80::1/64 dev {BRIDGE}"),
+                "no address of metadata": by_hand(f"address delete fe80::a9fe:a9fe/128 dev {BRIDGE}"),
+                "metadata's address as any other": by_hand(
+                    f"address delete fd00:ec2::254/64 dev {BRIDGE}",
+                    f"address add fd00:ec2::254/64 dev {BRIDGE} nodad noprefixroute",
+                ),
+                "metadata by IPv4 where there is none": by_hand(f"address add 169.254.169.254/32 dev {BRIDGE} noprefixroute"),
                 "a route to all of it": by_hand(f"address change fd00:10::1/64 dev {BRIDGE}"),
                 "VXLAN heard by the host": lambda: iproute.set_kernel(f"ipv6/conf/{VXLAN}/disable_ipv6", "0"),
                 "snooping": by_hand(f"link set {BRIDGE} type bridge mcast_snooping 1"),

@@ -75,6 +75,8 @@ def zones() -> Iterator[Subject]:
                 "private too": nft(f"add element inet ucloud private {{ {bridge(10)} }}"),
                 "no gateway": nft(f"delete {gateways} {{ {vxlan(10)} . 0xfd{0x10:06x}{1:024x} }}"),
                 "a gateway more": nft(f"add {gateways} {{ {vxlan(10)} . 0xfd{0x10:06x}{2:024x} }}"),
+                "a gateway open to others": nft(f"delete element inet ucloud gateways6 {{ 0xfd{0x10:06x}{1:024x} }}"),
+                "more than a gateway closed": nft('add element inet ucloud gateways4 { 10.2.0.9 comment "10" }'),
                 "other words": nft(
                     f"delete {public} {{ {bridge(10)} }}",
                     f'add {public} {{ {bridge(10)} comment "ff05::a 1430 fd00:10::3/64" }}',
@@ -84,6 +86,7 @@ def zones() -> Iterator[Subject]:
                 "bridge": nft(f"add {public} {{ {bridge(77)} }}"),
                 "gateway": nft(f"add {gateways} {{ {vxlan(78)} . 5 }}"),
                 "another's": nft(f'add {public} {{ eth7 comment "mine" }}'),
+                "address": nft("add element inet ucloud gateways4 { 10.9.9.9 }"),
             },
         )
 

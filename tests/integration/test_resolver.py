@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import dns.message
@@ -24,13 +24,14 @@ from tests.bridges import add_bridge
 from tests.integration.dhcp_clients import advertised, dhclient, lease6, wait_for
 from tests.namespaces import Namespace, ip, underlay
 from ucloud.driver.overlay.linux import LinuxOverlay
-from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, bridge, tap
+from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, METADATA6, bridge, tap
 from ucloud.driver.packetfilter.nft import NftPacketFilter
 from ucloud.driver.process.linux import PROC, command_of
 from ucloud.driver.resolver import dnsmasq_process
 from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
 from ucloud.driver.resolver.dnsmasq_command import uid
 from ucloud.model.wiring import HostName, PortFilter, Reservation, Segment, Service
+from ucloud.network.wanted import gateway
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -61,6 +62,11 @@ WEB, DB, FAR = guest_of(LAN, 1, "web"), guest_of(LAN, 2, "db"), guest_of(NET, 3,
 def name_of(guest: Reservation, name: str = "") -> HostName:
     addresses = (guest.ipv6, *([guest.ipv4] if guest.ipv4 else []))
     return HostName(vm=guest.vm, vni=guest.vni, name=name or guest.name, addresses=addresses)
+
+
+def segment_of(service: Service) -> Segment:
+    gateways = tuple(gateway(subnet) for subnet in (service.ipv6, service.ipv4) if subnet)
+    return Segment(vni=service.vni, group=f"ff05::{service.vni:x}", mtu=service.mtu, gateways=gateways, public=service.routed)
 
 
 class Host:
@@ -161,6 +167,25 @@ def test_a_private_network_has_no_router_but_all_else(place: Namespace) -> None:
         "Recursive DNS server": "fd00:100::1",
     }
     assert {name: told.get(name) for name in expected} == expected
+
+
+def test_metadata_is_reached_without_a_router(host: Host, place: Namespace, clients: Path) -> None:
+    """By IPv6 as a neighbour, by IPv4 over the gateway, which a guest is told without asking."""
+    host.resolver.reservations.add([WEB])
+    with place:
+        wait_for(lambda: has_route(METADATA6))
+        found = ip(f"route get {METADATA6}")
+        assert "dev eth0" in found
+        assert "via" not in found
+        assert ip("address show dev eth0 scope global") == ""  # no address was made of that prefix
+        with dhclient(clients, 4, config="option routes code 121 = array of unsigned integer 8;") as client:
+            assert client.bound()["routes"] == "32 169 254 169 254 10 1 0 1"
+
+
+def has_route(address: str) -> bool:
+    with suppress(subprocess.CalledProcessError):
+        return bool(ip(f"route get {address}"))
+    return False
 
 
 def test_a_public_network_has_a_router_and_lets_guests_make_their_address(host: Host) -> None:
@@ -312,7 +337,7 @@ def test_who_only_says_that_it_is_dnsmasq_is_not_believed(host: Host, user: str)
 
 
 def test_guests_behind_all_filters_get_all_of_it_from_their_own_host(scratch: Path, clients: Path) -> None:
-    segment = Segment(vni=LAN.vni, group="ff05::64", mtu=LAN.mtu, gateways=("fd00:100::1/64", "10.1.0.1/24"), public=False)
+    segment = segment_of(LAN)
     with underlay(hosts=2) as wires, ExitStack() as stack:
         for number, (guest, space) in enumerate(zip((WEB, DB), wires.hosts, strict=True), 1):
             place, plug = stack.enter_context(closing(Namespace())), tap(guest.vni, guest.vm)
@@ -416,9 +441,12 @@ def test_nobody_becomes_what_the_cloud_itself_is_called(host: Host, place: Names
             config = 'send host-name "bank"; send fqdn.fqdn "bank.lan.ucloud.internal"; send fqdn.server-update on;'
             with dhclient(clients, family, config=config) as client:
                 client.bound()
-        for name in ("metadata", "metadata.lan.ucloud.internal", "bank", "bank.lan.ucloud.internal"):
-            for kind in ("AAAA", "A"):
+        for kind, answers in (("AAAA", ["fd00:100::1"]), ("A", ["10.1.0.1"])):
+            for name in ("bank", "bank.lan.ucloud.internal"):
                 assert ask(name, kind) == ("NXDOMAIN", [])
+            for name in ("metadata", "metadata.lan.ucloud.internal", "metadata.ucloud.internal"):
+                assert ask(name, kind) == ("NOERROR", answers)
+        assert ask("metadata.net.ucloud.internal", "AAAA") == ("NXDOMAIN", [])
 
 
 @contextmanager
@@ -472,13 +500,21 @@ def test_without_resolvers_names_of_others_are_refused(place: Namespace) -> None
 
 
 def test_a_networks_dns_answers_its_own_guests_alone(host: Host) -> None:
-    """Its address is the host's, so that packets from elsewhere reach it where no filter stops them."""
-    elsewhere = Namespace()
-    host.plug(FAR, elsewhere)
-    try:
+    """Its address is the host's: it is the packet filter that keeps others away, of other networks and from outside."""
+    with closing(Namespace()) as elsewhere, closing(Namespace()) as outside:
+        host.plug(FAR, elsewhere)
+        with host.space:
+            packet_filter = NftPacketFilter("up0", ["fd00:aa::/64"])
+            packet_filter.zones.add([segment_of(LAN), segment_of(NET)])
+            packet_filter.filters.add([PortFilter(vm=FAR.vm, vni=FAR.vni, mac=FAR.mac, addresses=(FAR.ipv6,))])
+            ip(f"link add up0 type veth peer name up0 netns {outside.path}", "link set up0 up")
+            ip("address add fd00:bb::1/64 dev up0 nodad")
         with addressed(elsewhere, FAR):
-            assert ask("www.example.com", "AAAA", server="fd00:200::1") == ("REFUSED", [])
+            wait_for(lambda: ask("www.example.com", "AAAA", server="fd00:200::1") == ("REFUSED", []))
             with pytest.raises(Timeout):
                 ask("www.example.com", "AAAA", timeout_s=SILENCE_S)
-    finally:
-        elsewhere.close()
+        with outside:
+            ip("link set up0 up", "address add fd00:bb::2/64 dev up0 nodad", "route add fd00:200::/64 via fd00:bb::1")
+            subprocess.run(["ping", "-c", "1", "-w", "20", "fd00:200::1"], check=True, capture_output=True, timeout=60)
+            with pytest.raises(Timeout):
+                ask("www.example.com", "AAAA", server="fd00:200::1", timeout_s=SILENCE_S)

@@ -45,6 +45,8 @@ def test_a_default_route_is_given_where_there_is_a_way_out() -> None:
     found = commands(replace(SERVICE, routed=True))
     assert "--ra-param=ubr000064,mtu:1430,600,9000" in found["dhcp6"]
     assert "--dhcp-option=option:router,10.1.0.1" in found["dhcp4"]
+    routes = "0.0.0.0/0,10.1.0.1,169.254.169.254/32,10.1.0.1"
+    assert f"--dhcp-option-force=option:classless-static-route,{routes}" in found["dhcp4"]
 
 
 def test_each_network_has_a_user_above_those_of_guests() -> None:

@@ -20,10 +20,12 @@ ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 T = TypeVar("T")
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, order=True):
     local: str = ""
     prefixlen: int = 0
+    scope: str = "global"
     noprefixroute: bool = False  # the kernel made no route to the others in its prefix
+    deprecated: bool = False  # the host does not choose it to speak from
 
 
 class Info(msgspec.Struct, frozen=True):

@@ -6,6 +6,9 @@ BRIDGE, VXLAN, TAP = "ubr", "uvx", "ut"  # what each name begins with
 ROUTE_PUBLIC, ROUTE_PRIVATE = 201, 202
 GATEWAY_MAC = "00:00:5e:00:02:01"  # the router's on every host: VRRP's virtual router 1 (RFC 9568), never a VM's
 GATEWAY = "fe80::1"
+# Where guests of other clouds look for metadata; every host has these on each bridge, the last one where there is IPv4.
+METADATA_LOCAL, METADATA6, METADATA4 = "fe80::a9fe:a9fe", "fd00:ec2::254", "169.254.169.254"
+METADATA_PORT = 80
 
 
 def bridge(vni: int) -> str:

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address
 
 from ucloud.base.errors import Temporary
 from ucloud.driver.overlay import iproute, names
-from ucloud.driver.overlay.iproute import Link
+from ucloud.driver.overlay.iproute import Address, Link
 from ucloud.model.wiring import Segment
 
 NAME = re.compile(rf"(?:{names.BRIDGE}|{names.VXLAN})([0-9a-f]{{6}})")
@@ -18,6 +18,7 @@ VXLAN_PORT = 4789
 VXLAN_OVERHEAD = 70  # bytes: Ethernet, IPv6, UDP and VXLAN headers
 VXLAN_TTL = 8  # hosts may be some routers apart; without it multicast goes no further than the first
 BRIDGE_OPTIONS = {"mcast_snooping": 0, "forward_delay": 0, "stp_state": 0}
+ALWAYS = frozenset({names.GATEWAY, names.METADATA_LOCAL, names.METADATA6, names.METADATA4})  # whatever the network
 PUBLIC, PRIVATE = "ucloud public network", "ucloud private network"  # the alias of a bridge
 
 
@@ -55,7 +56,7 @@ class Segments:
 
     def _segment(self, vni: int, links: Mapping[str, Link]) -> Segment | None:
         bridge, vxlan = (links.get(name, Link()) for name in both(vni))
-        gateways = {f"{address.local}/{address.prefixlen}" for address in bridge.addr_info} - {f"{names.GATEWAY}/64"}
+        gateways = {f"{address.local}/{address.prefixlen}" for address in bridge.addr_info if address.local not in ALWAYS}
         segment = Segment(
             vni=vni,
             group=vxlan.linkinfo.info_data.get("group6", ""),
@@ -129,14 +130,30 @@ def mend(segment: Segment, links: Mapping[str, Link]) -> Iterator[str]:
 
 
 def mend_addresses(segment: Segment, bridge: Link) -> Iterator[str]:
-    """Only fe80::/64 has a route: a host reaches no VM of the network but by the routes of its plugs."""
-    wanted = {(f"{names.GATEWAY}/64", False), *((gateway, True) for gateway in segment.gateways)}
-    there = {(f"{address.local}/{address.prefixlen}", address.noprefixroute) for address in bridge.addr_info}
-    for text, _ in sorted(there - wanted):
-        yield f"address delete {text} dev {bridge.ifname}"
-    for text, routeless in sorted(wanted - there):
-        options = (" nodad" if ":" in text else "") + (" noprefixroute" if routeless else "")
-        yield f"address add {text} dev {bridge.ifname}{options}"
+    wanted, there = set(addresses(segment)), set(bridge.addr_info)
+    for address in sorted(there - wanted):
+        yield f"address delete {address.local}/{address.prefixlen} dev {bridge.ifname}"
+    for address in sorted(wanted - there):
+        options = (
+            " nodad" if ":" in address.local else "",
+            " noprefixroute" if address.noprefixroute else "",
+            " preferred_lft 0" if address.deprecated else "",
+        )
+        where = f"dev {bridge.ifname} scope {address.scope}"
+        yield f"address add {address.local}/{address.prefixlen} {where}{''.join(options)}"
+
+
+def addresses(segment: Segment) -> Iterator[Address]:
+    """Only fe80::/64 has a route: a host reaches no VM of the network but by the routes of its plugs. What a host says by
+    itself, as router advertisements, comes from the gateway's addresses."""
+    yield Address(names.GATEWAY, 64, "link")
+    for gateway in segment.gateways:
+        local, _, length = gateway.partition("/")
+        yield Address(local, int(length), noprefixroute=True)
+    yield Address(names.METADATA_LOCAL, 128, "link", noprefixroute=True, deprecated=True)
+    yield Address(names.METADATA6, 64, noprefixroute=True, deprecated=True)  # on-link by router advertisement
+    if any("." in gateway for gateway in segment.gateways):
+        yield Address(names.METADATA4, 32, "link", noprefixroute=True)  # the last one, so that nothing else comes from it
 
 
 def bring_up(segment: Segment, links: Mapping[str, Link]) -> Iterator[str]:

@@ -16,6 +16,7 @@ T = TypeVar("T", bound=Thing)
 
 LINK_LOCAL = int(IPv6Address("fe80::"))
 PUBLIC, PRIVATE = "inet ucloud public", "inet ucloud private"  # bridges
+GATEWAYS = {4: "inet ucloud gateways4", 6: "inet ucloud gateways6"}  # addresses; the comment says of which network
 MAY = {"ra": "bridge ucloud may_route", "dhcp": "bridge ucloud may_serve"}
 
 
@@ -91,7 +92,9 @@ class Filters:
 
 
 class Zones:
-    sets = frozenset({f"bridge ucloud {name}" for name in ("gateways6", "gateways4", "private")} | {PUBLIC, PRIVATE})
+    sets = frozenset(
+        {f"bridge ucloud {name}" for name in ("gateways6", "gateways4", "private")} | {PUBLIC, PRIVATE, *GATEWAYS.values()}
+    )
 
     def elements(self, thing: Segment) -> Iterator[Element]:
         vxlan, words = names.vxlan(thing.vni), " ".join((thing.group, str(thing.mtu), *thing.gateways))
@@ -102,15 +105,16 @@ class Zones:
             yield Element("bridge ucloud private", (vxlan,))
         for gateway in thing.gateways:
             address = ip_interface(gateway).ip
-            if address.version == 6:
-                yield Element("bridge ucloud gateways6", (vxlan, int(address)))
-            else:
-                yield Element("bridge ucloud gateways4", (vxlan, str(address)))
+            part = int(address) if address.version == 6 else str(address)
+            yield Element(f"bridge ucloud gateways{address.version}", (vxlan, part))
+            yield Element(GATEWAYS[address.version], (part,), thing.key)
 
     def group(self, key: str) -> str:
         return key
 
     def key(self, element: Element) -> str:
+        if element.set in GATEWAYS.values():
+            return element.comment
         interface = str(element.parts[0])
         return f"{vni(interface, names.BRIDGE if interface.startswith(names.BRIDGE) else names.VXLAN)}"
 

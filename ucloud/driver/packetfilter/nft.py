@@ -25,6 +25,7 @@ T = TypeVar("T", bound=Thing)
 TABLES = ("bridge ucloud", "inet ucloud")
 RULES = Path(__file__).with_name("rules.nft")
 LONGEST_S = 30.0
+LOW = (1 << 64) - 1  # an interface's part of an IPv6 address
 NETLINK_NETFILTER, NLM_F_REQUEST = 12, 1
 NFT_MSG_GETGEN, NFTA_GEN_ID = 10 << 8 | 16, 1
 EMPTY: Group = frozenset()
@@ -134,13 +135,18 @@ class Elements(Generic[T]):
 
 
 def rules(uplink: str, underlay: Sequence[str]) -> str:
+    everywhere = [IPv6Address(address) for address in (names.GATEWAY, names.METADATA_LOCAL, names.METADATA6)]
     defined = {
         "taps": f'"{names.TAP}*"',
         "vxlans": f'"{names.VXLAN}*"',
         "bridges": f'"{names.BRIDGE}*"',
         "uplink": f'"{uplink}"',
         "underlay": f"{{ {', '.join(underlay)} }}",
-        "gateway": hex(int(IPv6Address(names.GATEWAY))),
+        "routers": f"{{ {', '.join(hex(int(address)) for address in everywhere)} }}",
+        "router_ids": f"{{ 0x0, {', '.join(hex(int(address) & LOW) for address in everywhere if address.is_link_local)} }}",
+        "metadata6": f"{{ {names.METADATA_LOCAL}, {names.METADATA6} }}",
+        "metadata4": names.METADATA4,
+        "metadata_port": names.METADATA_PORT,
         "gateway_mac": names.GATEWAY_MAC,
     }
     return "".join(f"define {name} = {value}\n" for name, value in defined.items()) + RULES.read_text("utf-8")

@@ -7,7 +7,9 @@ two because of leases: DHCPv6 has none here (`--dhcp-lease-max=0`), so that an a
 needs them. In exchange DHCPv6 gives addresses for ever, which is true: they are the port's. A guest that asks to renew all the
 same is told to ask anew, here or on the host that it moved to, and is given the same address.
 
-A VM's name comes from the address book alone (`names`): what guests call themselves is ignored.
+A VM's name comes from the address book alone (`names`): what guests call themselves is ignored. `metadata` is the gateway's, on
+which the metadata daemon answers; its well-known addresses are reached without a router too, as neighbours by IPv6 (its prefix
+is advertised as on-link), by a route of their own by IPv4 (RFC 3442).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from ucloud.base.ids import is_name
-from ucloud.driver.overlay.names import bridge
+from ucloud.driver.overlay.names import METADATA4, METADATA6, bridge
 from ucloud.model.wiring import HostName, Reservation, Service
 
 GUESTS, NAMES, LOG = "guests", "names", "log"  # in a network's directory, and at the top of what dnsmasq sees
@@ -37,8 +39,7 @@ ALWAYS = (
     "--group=",
     "--pid-file=",
     f"--log-facility=/{LOG}",
-    "--except-interface=lo",
-    "--bind-dynamic",  # it looks at the interface that a packet came from, not at its address alone
+    "--bind-dynamic",  # to addresses, as there are others of its kind; one that comes late is no reason to end
 )
 DHCP = (
     "--port=0",
@@ -65,21 +66,26 @@ def uid(vni: int) -> int:
 
 
 def programs(service: Service, resolvers: Sequence[str]) -> Iterator[Program]:
-    shared = (*ALWAYS, f"--interface={bridge(service.vni)}")
-    yield Program("dns", BIND, (*shared, *_dns(service, resolvers)))
-    yield Program("dhcp6", SERVE, (*shared, *DHCP, *_ipv6(service)))
+    yield Program("dns", BIND, (*ALWAYS, *_dns(service, resolvers)))
+    dhcp = (*ALWAYS, "--except-interface=lo", f"--interface={bridge(service.vni)}", *DHCP)
+    yield Program("dhcp6", SERVE, (*dhcp, *_ipv6(service)))
     if service.ipv4:
-        yield Program("dhcp4", SERVE, (*shared, *DHCP, *_ipv4(service)))
+        yield Program("dhcp4", SERVE, (*dhcp, *_ipv4(service)))
 
 
 def _dns(service: Service, resolvers: Sequence[str]) -> tuple[str, ...]:
-    """What is ours never leaves: names of the whole cloud, and of private addresses."""
+    """What is ours never leaves: names of the whole cloud, and of private addresses. It listens at the gateway's addresses, not
+    on the bridge: others there are on all bridges. The packet filter keeps away whoever is not on its network."""
+    cloud = service.domain.partition(".")[2]
+    gateways = (f"{IPv6Network(service.ipv6)[1]}", *([f"{IPv4Network(service.ipv4)[1]}"] if service.ipv4 else []))
     return (
+        *(f"--listen-address={address}" for address in gateways),
         "--no-hosts",
         f"--hostsdir=/{NAMES}",
         f"--domain={service.domain}",
         "--expand-hosts",
-        f"--local=/{service.domain.partition('.')[2]}/",
+        f"--local=/{cloud}/",
+        f"--host-record=metadata.{service.domain},metadata.{cloud},metadata,{','.join(gateways)}",
         "--domain-needed",
         "--bogus-priv",
         "--no-ident",
@@ -96,6 +102,7 @@ def _ipv6(service: Service) -> tuple[str, ...]:
         "--enable-ra",
         f"--ra-param={bridge(service.vni)},mtu:{service.mtu},{ADVERTISED_S},{ROUTER_S if service.routed else 0}",
         f"--dhcp-range={subnet.network_address},static,{slaac}{subnet.prefixlen},infinite",
+        f"--dhcp-range={IPv6Network((METADATA6, 64), strict=False).network_address},static,64,infinite",
         "--dhcp-lease-max=0",
         f"--dhcp-duid={DUID}",
         f"--dhcp-option=option6:dns-server,[{subnet[1]}]",
@@ -106,6 +113,7 @@ def _ipv6(service: Service) -> tuple[str, ...]:
 def _ipv4(service: Service) -> tuple[str, ...]:
     """Answers are broadcast: to answer a guest without an address directly dnsmasq would change the host's ARP table."""
     subnet = IPv4Network(service.ipv4)
+    ways = f"0.0.0.0/0,{subnet[1]}," if service.routed else ""  # who takes routes takes no router beside them
     return (
         f"--dhcp-range={subnet.network_address},static,{subnet.netmask},{LEASE4_S}",
         "--dhcp-lease-max=65536",
@@ -113,6 +121,7 @@ def _ipv4(service: Service) -> tuple[str, ...]:
         "--dhcp-broadcast",
         "--no-ping",
         f"--dhcp-option=option:router{f',{subnet[1]}' if service.routed else ''}",
+        f"--dhcp-option-force=option:classless-static-route,{ways}{METADATA4}/32,{subnet[1]}",
         f"--dhcp-option=option:dns-server,{subnet[1]}",
         f"--dhcp-option=option:domain-name,{service.domain}",
         f"--dhcp-option=option:domain-search,{service.domain}",
