@@ -44,10 +44,6 @@ class Wiring:
         self._unwanted: dict[Id, str] = {}  # to be removed, and who wanted it last
         self._there: list[dict[str, Thing | None]] | None = None  # in each set, when we looked and by what we did since
 
-    @property
-    def users(self) -> Collection[str]:
-        return self._wants.keys()
-
     def want(self, user: str, things: Iterable[Thing]) -> None:
         """All of this is there, and nothing else is wanted by this user from now on. Raises Temporary: then some of it is
         not there yet; the same call again goes on, and so does `mend`."""
