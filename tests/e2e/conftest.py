@@ -1,7 +1,9 @@
 """Images for real guests, and a way to look for every trace that a VM may leave on this machine."""
 
+import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import RunningCloud
+from tests.conftest import RunningCloud, free_port
 from tests.contract.hypervisors import PROGRAMS
+from tests.e2e.wide import Wide
+from tests.leftovers import cloud_name, ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.client import Client
 from ucloud.driver.overlay.names import ROUTE_PRIVATE, ROUTE_PUBLIC
@@ -70,6 +74,31 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(api: Client, tiny_file: Path) -> str:
     return upload(api, "tiny", tiny_file)
+
+
+@pytest.fixture(scope="session")
+def wide(no_leftovers: None) -> Iterator[Wide]:
+    """One for the whole run. Tests leave no VM behind in it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    state = Path(tempfile.mkdtemp(prefix="uct-"))
+    cloud = Wide(cloud_name("n"), state, free_port())
+    try:
+        place = ["--name", cloud.name, "--state", str(state), "--port", str(cloud.port)]
+        done = ucloud("up", *place, "--accel", "tcg", "--hosts", "3", "--etcd", "1")
+        assert done.returncode == 0, done.stderr
+        yield cloud
+    finally:
+        done = ucloud("down", "--wipe", "--name", cloud.name)
+    assert done.returncode == 0, done.stderr
+    assert not state.exists(), list(state.rglob("*"))
+
+
+@pytest.fixture(scope="session")
+def wide_api(wide: Wide, tiny_file: Path) -> Iterator[Client]:
+    with wide.client() as client:
+        upload(client, "tiny", tiny_file)
+        yield client
 
 
 class Traces:

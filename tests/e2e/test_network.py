@@ -5,92 +5,26 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Network
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import RunningCloud, free_port
-from tests.e2e.conftest import upload, wait_for
+from tests.e2e.conftest import wait_for
 from tests.e2e.shells import Shell
-from tests.leftovers import cloud_name, ucloud
+from tests.e2e.wide import Wide
+from tests.leftovers import ucloud
 from ucloud.client import Client
-from ucloud.daemon.cloud import Cloud, find_cloud
 from ucloud.driver.link.linux import LinuxLinks
 from ucloud.driver.overlay.names import BRIDGE, TAP, VXLAN
-from ucloud.driver.process.linux import LinuxProcesses
 
 Vm = dict[str, Any]
 
 
-class Wide(RunningCloud):
-    """A cloud of three hosts."""
-
-    @property
-    def plan(self) -> Cloud:
-        found = find_cloud(self.name)
-        assert found
-        return found
-
-    def inside(self, where: str, *command: str) -> str:
-        """What a command prints in the network of a host, or of the router."""
-        words = ["nsenter", f"--net=/run/netns/{self.name}-{where}", *command]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-    def interfaces(self, host: str) -> set[str]:
-        return set(LinuxLinks().interfaces(f"{self.name}-{host}"))
-
-    def interface(self, host: str, kind: str) -> str:
-        """The only one of this kind."""
-        [found] = [name for name in self.interfaces(host) if name.startswith(kind)]
-        return found
-
-    def processes(self, host: str, program: str) -> list[int]:
-        """By the names of their programs."""
-        found = LinuxProcesses().inside(f"{self.name}-{host}")
-        return [process.pid for process in found if Path(process.command[0]).name == program]
-
-    def routes_outside(self) -> list[str]:
-        """Addresses that the router was told of."""
-        shown = json.loads(self.inside("router", "ip", "-6", "-j", "route", "show", "proto", "bird"))
-        return sorted(route["dst"] for route in shown)
-
-    def traces(self, host: str) -> list[str]:
-        """What is there of any VM's network."""
-        links = self.interfaces(host) - {"lo", "up0"}
-        routes = [line for line in self.inside(host, "ip", "-6", "route").splitlines() if not re.search("dev (up0|lo)", line)]
-        ruleset = self.inside(host, "nft", "list", "ruleset")
-        named = re.compile(rf'"({TAP}|{BRIDGE}|{VXLAN})[0-9a-f]')
-        elements = [line.strip() for line in ruleset.splitlines() if named.search(line) and "expires" not in line]
-        services = [f"dnsmasq {pid}" for pid in self.processes(host, "dnsmasq")]
-        return [*links, *routes, *elements, *services]
-
-
 @pytest.fixture(scope="module")
-def wide() -> Iterator[Wide]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    state = Path(tempfile.mkdtemp(prefix="uct-"))
-    cloud = Wide(cloud_name("n"), state, free_port())
-    try:
-        place = ["--name", cloud.name, "--state", str(state), "--port", str(cloud.port)]
-        done = ucloud("up", *place, "--accel", "tcg", "--hosts", "3", "--etcd", "1")
-        assert done.returncode == 0, done.stderr
-        yield cloud
-    finally:
-        done = ucloud("down", "--wipe", "--name", cloud.name)
-    assert done.returncode == 0, done.stderr
-    assert not state.exists(), list(state.rglob("*"))
-
-
-@pytest.fixture(scope="module")
-def api(wide: Wide, tiny_file: Path) -> Iterator[Client]:
-    with wide.client() as client:
-        upload(client, "tiny", tiny_file)
-        yield client
+def api(wide_api: Client) -> Client:
+    return wide_api
 
 
 def is_up(api: Client, vm: str) -> bool:
