@@ -1,6 +1,7 @@
 """ucloud vm ssh: log in to a VM as soon as that is possible, with OpenSSH's own client."""
 
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -189,6 +190,6 @@ def _hints(said: str, guest: Guest, user: str, known: HostKeys) -> list[str]:
     if "Host key verification failed" in said:
         return [
             f"What answers at {guest.address} has another host key than before: it is not {name}, or somebody there has changed"
-            f" its keys. If you know of that, forget the former one: rm {known.file}"
+            f" its keys. If you know of that, forget the former one: rm {shlex.quote(str(known.file))}"
         ]
     return []
