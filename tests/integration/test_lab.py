@@ -17,6 +17,7 @@ from tests.integration.lab_cloud import DEADLINE_S, LabCloud, lab_cloud
 from tests.leftovers import cloud_name, ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.driver.link.linux import LinuxLinks
+from ucloud.driver.process.linux import status_of
 from ucloud.store.etcd import EtcdStore
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -238,12 +239,16 @@ def test_without_quorum_the_api_says_so_and_guests_go_on(lab: Lab) -> None:
 
 
 def test_up_undoes_all_faults(lab: Lab) -> None:
+    frozen = [pid for name, pid in lab.pids().items() if name.endswith("-3")]
     lab.lab("kill", "h2")
     lab.lab("cut", "etcd-1")
     lab.lab("freeze", "api-3")
+    lab.lab("freeze", "h3")
+    assert {status_of(pid)[0] for pid in frozen} == {"T"}
     said = lab.up()
-    assert "undoing: api-3 frozen, etcd-1 cut, h2 killed" in said
+    assert "undoing: api-3 frozen, etcd-1 cut, h2 killed, h3 frozen" in said
     assert [lab.host_state(host) for host in HOSTS] == ["up"] * 3
+    assert not [pid for pid in frozen if status_of(pid)[0] == "T"]
 
 
 def test_what_cannot_be_done_is_refused_in_words(lab: Lab) -> None:

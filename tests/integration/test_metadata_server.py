@@ -163,6 +163,7 @@ def test_it_has_no_rights(host: Host) -> None:
         ("CapInh", "CapPrm", "CapEff", "CapAmb"), ["0" * 16]
     )
     assert words["NoNewPrivs"] == ["1"]
+    assert Path(f"/proc/{host.daemon.pid}/ns/net").stat().st_ino != os.fstat(host.namespace.descriptor).st_ino
     directory = (host.run_dir / DIRECTORY).stat()
     assert (directory.st_uid, directory.st_gid, directory.st_mode & 0o7777) == (0, READER, 0o750)
 

@@ -23,7 +23,7 @@ from ucloud.client import Client
 from ucloud.daemon import logfile, platform, supervisor, underlay
 from ucloud.daemon.cloud import ROUTER, Cloud, daemon_name, home, save_cloud
 from ucloud.daemon.lab_marks import Marks, locked
-from ucloud.daemon.teardown import find, stop_daemons, supervisors_of, tear_down
+from ucloud.daemon.teardown import find, stop_daemons, supervisors_of, tear_down, thaw
 from ucloud.driver.process.contract import Process
 
 READY_S = 120.0  # emulation and a slow disk included
@@ -99,8 +99,7 @@ def undo_faults(cloud: Cloud, say: Say) -> None:
     with marks.locked():
         if faults := marks.all():
             say(f"undoing: {', '.join(faults)}")
-            for host in cloud.hosts:
-                tell(platform.processes().inside(cloud.namespace(host)), signal.SIGCONT)
+            thaw(cloud)
             marks.clear()
 
 

@@ -1,7 +1,8 @@
 """The metadata daemon: on every VM host, tells its guests who they are, over HTTP on port 80.
 
 It knows nothing but the files that the host daemon has written, and goes on while that, API and etcd are gone. As it is spoken
-to by guests, it is a user of its own without any rights once it listens. The packet filter keeps everybody else away.
+to by guests, it is a user of its own without any rights once it listens, and reaches nobody: new sockets would be in an empty
+network namespace. The packet filter keeps all but guests away.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from ucloud.base.config import Config
 from ucloud.base.errors import Conflict
 from ucloud.daemon import platform
 from ucloud.daemon.process import raise_file_limit
+from ucloud.driver.metadata.bridges import vni
 from ucloud.driver.metadata.files import DIRECTORY, READER, MetadataFiles, make
-from ucloud.driver.overlay import names
 from ucloud.metadata.answers import NOT_FOUND, Answer, Request, answer
 from ucloud.metadata.index import Index
 from ucloud.metadata.server import Server, Source
@@ -41,7 +42,7 @@ async def serve(listener: socket.socket, files: MetadataFiles) -> None:
     index, tokens = Index(files), Tokens()
 
     def reply(source: Source, request: Request) -> Answer:
-        told = index.find(source.address, vni(source.interface))
+        told = index.find(source.address, vni(listener, source.interface))
         return answer(request, told, tokens) if told else NOT_FOUND
 
     server = Server(listener, reply)
@@ -63,11 +64,3 @@ def listen(port: int) -> socket.socket:
             raise
         raise Conflict(f"port {port} of this host is taken; guests look for their metadata there") from error
     return listener
-
-
-def vni(interface: int) -> int:
-    """Of the network whose bridge it is; 0 for what is none."""
-    try:
-        return names.vni(socket.if_indextoname(interface))
-    except (OSError, ValueError):
-        return 0

@@ -39,13 +39,21 @@ def tear_down(cloud: Cloud, say: Say, *, wipe: bool) -> None:
 
 def stop_daemons(cloud: Cloud, say: Say) -> None:
     """The supervisor with all daemons, and daemons without a supervisor. Guests go on, also those that were frozen."""
-    for namespace in underlay.namespaces(cloud, platform.links()):
-        for process in platform.processes().inside(namespace):
-            platform.processes().send(process, signal.SIGCONT)  # what is frozen would not end
+    thaw(cloud)  # what is frozen would not end
     if supervisors := supervisors_of(cloud):
         say(f"stopping the daemons of {cloud.name}")
         end(supervisors, signal.SIGTERM, SUPERVISOR_STOP_S)
     end(find([daemon.command for daemon in cloud.daemons()]), signal.SIGTERM, DAEMON_STOP_S)
+
+
+def thaw(cloud: Cloud) -> None:
+    """Daemons and guests, in whatever namespace they are."""
+    processes = platform.processes()
+    found = [*find([daemon.command for daemon in cloud.daemons()]), *processes.working_below(cloud.run_dir)]
+    for namespace in underlay.namespaces(cloud, platform.links()):
+        found += processes.inside(namespace)
+    for process in found:
+        processes.send(process, signal.SIGCONT)
 
 
 def supervisors_of(cloud: Cloud) -> list[Process]:

@@ -1,9 +1,11 @@
 """Who asks, found by the address that it asks from."""
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from tests.unit.metadata.told import told
@@ -98,6 +100,7 @@ def test_looking_takes_a_tenth_of_the_time() -> None:
     assert known.find("fd00:1::1", 0) is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_files_of_the_system(tmp_path: Path) -> None:
     files = MetadataFiles(tmp_path / "metadata")
     files.add([WEB])

@@ -28,7 +28,8 @@ class Processes(Protocol):
         """From now on this process is the parent of what its descendants leave behind."""
 
     def become(self, user: int) -> None:
-        """From now on this process is that user and group alone, without any rights, and cannot get others."""
+        """From now on this process is that user and group alone, without any rights, and cannot get others. What it opens from
+        now on reaches no network; sockets that it has go on."""
 
     def send(self, process: Process, number: signal.Signals) -> None:
         """Harmless when it is gone."""

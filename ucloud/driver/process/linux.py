@@ -10,6 +10,7 @@ from typing import Any
 from ucloud.driver.process.contract import Process
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 2, 36, 38
+CLONE_NEWNET = 0x40000000
 TCP_LISTEN = "0A"
 PROC = Path("/proc")
 NAMESPACES = Path("/run/netns")
@@ -29,6 +30,7 @@ class LinuxProcesses:
     def become(self, user: int) -> None:
         at_death = ctypes.c_int()
         prctl(PR_GET_PDEATHSIG, ctypes.byref(at_death))
+        call("unshare", CLONE_NEWNET)
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)  # which takes all capabilities
@@ -80,8 +82,13 @@ class LinuxProcesses:
 
 
 def prctl(option: int, argument: Any) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")
+    call("prctl", option, argument, 0, 0, 0)
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Of the system's library."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def command_of(directory: Path) -> tuple[str, ...]:
