@@ -11,6 +11,7 @@ from ucloud.cli.options import Label, LabelChange, Seconds, Setting, Size
 from ucloud.cli.output import GuestOutput, as_text, bytes_size, cut, fit, printable, show_list, show_table, size
 from ucloud.cli.port import Allowed
 from ucloud.cli.topic import topics
+from ucloud.cli.vmset import Word
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,15 @@ def test_settings() -> None:
             kind.convert(text, None, None)
 
 
+def test_what_a_guest_is_told_is_told_apart_from_settings() -> None:
+    given = {"role=db": ("role", "db"), "role=": ("role", ""), "role-": ("role", None), "a=b=c": ("a", "b=c")}
+    assert {text: Word().convert(text, None, None) for text in given} == given
+    assert Word().convert("delete_protection=true", None, None) == ("delete_protection", True)
+    for text in ("delete_protection=yes", "delete_protection-", "delete-protection=true", "role", "=x", ""):
+        with pytest.raises(click.BadParameter):
+            Word().convert(text, None, None)
+
+
 @pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "1e3", "1,5", "1" * 10, "²"])
 def test_what_is_no_number_of_seconds(text: str) -> None:
     with pytest.raises(click.BadParameter):
@@ -158,6 +168,9 @@ def test_what_is_no_number_of_seconds(text: str) -> None:
         ("vms", "there is no command 'vms'; did you mean vm?"),
         ("server list", "there is no command 'server'; did you mean vm?"),
         ("launch", "there is no command 'launch'; did you mean vm create?"),
+        ("ssh web", "there is no command 'ssh'; did you mean vm ssh?"),
+        ("key create", "there is no command 'create'; did you mean add?"),
+        ("keypair list", "there is no command 'keypair'; did you mean key?"),
         ("list", "there is no command 'list'; did you mean vm list?"),
         ("xyzzy", "there is no command 'xyzzy'"),
         ("help phase", "there is no topic or command 'phase'; did you mean phases?"),
@@ -172,7 +185,19 @@ def test_did_you_mean(line: str, words: str) -> None:
 
 def test_topics_are_short_texts_and_listed() -> None:
     listed = CliRunner().invoke(main, ["help"], prog_name="ucloud").stdout
-    assert set(topics()) >= {"config", "start", "concepts", "phases", "errors", "labels", "spread", "images", "lab", "networks"}
+    assert set(topics()) >= {
+        "config",
+        "start",
+        "concepts",
+        "phases",
+        "errors",
+        "labels",
+        "spread",
+        "images",
+        "lab",
+        "networks",
+        "keys",
+    }
     for name, text in topics().items():
         first, empty, *_ = text.splitlines()
         assert f"{name} " in listed
