@@ -38,6 +38,7 @@ def withdrawal(address: str) -> float:
 
 def loss(running: Cloud, address: str) -> float:
     announce(address)
+    wait_for(is_watched, "BFD to be up")
     try:
         return until_gone(address, lambda: running.run("lab", "cut", "h1", "--name", NAME))
     finally:
@@ -60,6 +61,14 @@ def route(verb: str, address: str) -> None:
 def knows(address: str) -> bool:
     shown = subprocess.run(["ip", "-n", f"{NAME}-router", "-6", "route", "show", address], capture_output=True, check=True)
     return bool(shown.stdout)
+
+
+def is_watched() -> bool:
+    """BFD is up a second or two after BGP; until then silence is noticed by BGP's hold time."""
+    plan = find_cloud(NAME)
+    assert plan
+    command = ["birdc", "-s", plan.router_file.with_suffix(".ctl"), "show bfd sessions"]
+    return " Up " in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def until_gone(address: str, act: Callable[[], object]) -> float:

@@ -67,6 +67,13 @@ class Bird:
         return bird.find(self.directory / "bird")
 
 
+def is_watched(directory: Path) -> bool:
+    """Whether the router would notice the host's silence by BFD."""
+    command = ["birdc", "-s", directory / "router.ctl", "show bfd sessions"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return any(line.split()[::2][:2] == [HOST, "Up"] for line in shown.splitlines())
+
+
 @contextmanager
 def router(directory: Path, place: Namespace) -> Iterator[None]:
     """bird as `ucloud up` runs it."""

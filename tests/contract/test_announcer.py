@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.announcers import HOST, PUBLIC, ROUTER, Bird, Fake, router
+from tests.contract.announcers import HOST, PUBLIC, ROUTER, Bird, Fake, is_watched, router
 from tests.namespaces import Namespace, Underlay, ip, underlay
 from ucloud.base.errors import Temporary
+from ucloud.driver.announcer import bird_config
 from ucloud.driver.announcer.bird import BirdAnnouncer
 from ucloud.driver.overlay.names import ROUTE_PRIVATE, ROUTE_PUBLIC
 
@@ -122,6 +123,26 @@ def test_a_router_knows_the_public_addresses_that_are_here(tmp_path: Path, net: 
         wait_until(lambda: routes(outside) == [f"{NET}::3 via {HOST}"], "the router knows it again")
         bird.call(announcer.end)
         wait_until(lambda: routes(outside) == [], "who ended announces nothing")
+
+
+@needs_root
+def test_a_host_that_falls_silent_is_forgotten_by_bfd(
+    tmp_path: Path, net: Underlay, bird: Bird, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = bird_config.SESSION.replace(f"hold time {bird_config.BGP_HOLD_S};", "hold time 600;")
+    monkeypatch.setattr(bird_config, "SESSION", slow)  # BGP itself would notice after this test
+    host, outside = net.hosts
+    with router(tmp_path, outside):
+        change_route(host, "add", f"{NET}::2", ROUTE_PUBLIC)
+        bird.call(bird.announcer([ROUTER]).keep)
+        wait_until(lambda: routes(outside) == [f"{NET}::2 via {HOST}"], "the router knows the address")
+        wait_until(lambda: is_watched(tmp_path), "BFD is up")
+        with net.switch:
+            ip("link set port1 down")
+        wait_until(lambda: routes(outside) == [], "the router forgets it")
+        with net.switch:
+            ip("link set port1 up")
+        wait_until(lambda: routes(outside) == [f"{NET}::2 via {HOST}"], "the router knows it again")
 
 
 @needs_root

@@ -2,7 +2,8 @@
 
 A host announces its kernel's routes to public VMs (`names.ROUTE_PUBLIC`) by BGP (RFC 4271), over IPv6 alone, and takes a
 default route if it is told one. Either side notices the other's silence by BFD (RFC 5880), which stands the pauses of a busy
-machine. A router's id is a number, though it is written like an IPv4 address.
+machine; it begins with BGP's session and needs a second or two to be up (RFC 5880, 6.8.3: one packet a second until then), in
+which silence is noticed by BGP's hold time alone. A router's id is a number, though it is written like an IPv4 address.
 """
 
 import hashlib
