@@ -157,7 +157,8 @@ class Daemon:
         )
         self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, servers)
         self._socket.setblocking(False)
-        self._listener = socket.create_server(("::", port), family=socket.AF_INET6)  # who asks, hears of it
+        # Who asks, hears of it
+        self._listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
     def heard(self) -> Iterator[bytes]:
         try:
@@ -307,7 +308,7 @@ def to_all(guest: Guest, mark: bytes) -> bytes:
 
 
 @contextmanager
-def site(ports: Sequence[int] = (53, 67, 547)) -> Iterator[Site]:
+def site(ports: Sequence[int] = (53, 67, 80, 547)) -> Iterator[Site]:
     processors = os.sched_getaffinity(0)
     with ExitStack() as stack:
         stack.callback(os.sched_setaffinity, 0, processors)

@@ -19,14 +19,15 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from tests.integration import host_attacks, link_attacks
+from tests.integration import host_attacks, link_attacks, metadata_attacks
 from tests.integration.attack_site import ALICE, BOB, CAROL, DAVE, ERIN, MALLORY, TRUDY, Guest, Site, site
 from tests.integration.errands import Errand, errands
 from tests.integration.hostile import ALL, BROADCAST, MARK, SIGNS, Attack, said, udp
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-ATTACKS = [*link_attacks.attacks(), *host_attacks.attacks()]
+ATTACKS = [*link_attacks.attacks(), *host_attacks.attacks(), *metadata_attacks.attacks()]
+ERRANDS = [*errands(), *metadata_attacks.errands()]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_no_attack_comes_anywhere(place: Site) -> None:
 
 
 def test_what_honest_guests_send_comes_to_where_it_is_meant_to(place: Site) -> None:
-    assert {errand.name: where for errand in errands() if (where := missed(place, errand))} == {}
+    assert {errand.name: where for errand in ERRANDS if (where := missed(place, errand))} == {}
 
 
 def test_each_attack_would_come_somewhere_but_for_the_filters(place: Site) -> None:
@@ -58,7 +59,7 @@ def test_of_a_flood_the_others_hear_little_and_the_rest_of_the_network_goes_on(p
                 place.send(by, frame)
             heard += sum(map(is_sign, place.heard(by)[ALICE.name if by is MALLORY else DAVE.name]))
         assert 0 < heard < 1500
-    assert {errand.name: where for errand in errands() if errand.by is DAVE and (where := missed(place, errand))} == {}
+    assert {errand.name: where for errand in ERRANDS if errand.by is DAVE and (where := missed(place, errand))} == {}
 
 
 def test_a_guest_that_changes_its_addresses_is_not_heard_before_its_filter_changes(place: Site) -> None:
