@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
+from metadatas import metadata
 from overlays import plugs, segments
 from packetfilters import filters, taken, zones
 from resolvers import names, reservations, services
@@ -23,6 +24,7 @@ SUBJECTS: dict[str, Callable[[], AbstractContextManager[Subject]]] = {
     "zones": zones,
     "filters": filters,
     "taken": taken,
+    "metadata": metadata,
 }
 
 

@@ -1,5 +1,5 @@
-"""What hostile guests must not reach of metadata, and what honest ones must, as data (hostile.py, errands.py). Who asks is known
-by its source address alone, so nobody may ask, or answer, in another's name."""
+"""What hostile guests must not reach of metadata, and what honest ones must, as data (hostile.py, errands.py). Who asks is
+known by its source address alone, so nobody may ask, or answer, in another's name."""
 
 from collections.abc import Iterator
 

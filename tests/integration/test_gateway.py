@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6ND_RS, ICMPv6NDOptSrcLLAddr, IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import ARP, Ether
 
-from tests.integration.attack_site import ALICE, BOB, CAROL, DEADLINE_S, MTU, RED, Guest, Site, site
-from tests.integration.hostile import ALL, MARK, said
-from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC
+from tests.integration.attack_site import ALICE, BOB, CAROL, DARK, DAVE, DEADLINE_S, ERIN, MTU, RED, Guest, Site, site
+from tests.integration.hostile import ALL, BROADCAST, MARK, said
+from ucloud.driver.overlay.names import GATEWAY, GATEWAY_MAC, METADATA4, METADATA6, METADATA_LOCAL
 from ucloud.driver.resolver import dnsmasq_process
 from ucloud.driver.resolver.dnsmasq import DnsmasqResolver
 from ucloud.model.wiring import Service
@@ -22,8 +22,9 @@ from ucloud.model.wiring import Service
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 SERVICE = Service(vni=RED.vni, ipv6=RED.ipv6, ipv4="", mtu=MTU, slaac=True, routed=True, domain="red.ucloud.internal")
-QUESTIONS = ((ICMPv6ND_RS(), "ff02::2"), (ICMPv6ND_NS(tgt=GATEWAY), ALL), (ICMPv6ND_NS(tgt=RED.gateway), ALL))
-ONE_OF_EACH = Counter(["router", GATEWAY, RED.gateway])
+ADDRESSES = GATEWAY, RED.gateway, METADATA_LOCAL, METADATA6
+QUESTIONS = ((ICMPv6ND_RS(), "ff02::2"), *((ICMPv6ND_NS(tgt=address), ALL) for address in ADDRESSES))
+ONE_OF_EACH = Counter(["router", *ADDRESSES])
 
 
 @pytest.fixture
@@ -64,6 +65,20 @@ def test_of_three_hosts_one_answers(place: Site) -> None:
         ]
         assert [name for name in asked_at if name.startswith("host")] == [f"host {guest.host}"]
     assert not any(MARK in frame for frame in heard["underlay"])
+
+
+def test_of_two_hosts_with_ipv4_one_answers(place: Site) -> None:
+    addresses = DARK.gateway4, METADATA4
+    for guest in (DAVE, ERIN):
+        for address in addresses:
+            question = ARP(op=1, hwsrc=guest.mac, psrc=guest.ip4, pdst=address)
+            place.send(guest, bytes(said(question, guest, BROADCAST)) + MARK)
+        heard = place.heard(guest)
+        answered = [packet for packet in map(Ether, heard[guest.name]) if ARP in packet and packet[ARP].op == 2]
+        assert [(packet.src, packet[ARP].hwsrc, packet[ARP].psrc) for packet in answered] == [
+            (GATEWAY_MAC, GATEWAY_MAC, address) for address in addresses
+        ]
+        assert not any(MARK in frame for frame in heard["underlay"])
 
 
 def until_all_answer(place: Site, asking: Mapping[Guest, str]) -> None:

@@ -16,6 +16,7 @@ from ucloud.base.errors import Temporary
 from ucloud.model.wiring import Metadata
 
 DIRECTORY = "metadata"  # in a host's run_dir
+DIRECTORY_MODE, FILE = 0o750, 0o640
 READER = 64998  # user and group of the metadata daemon, and nobody else's
 
 
@@ -53,15 +54,17 @@ class MetadataFiles:
             make(self._directory)
             for thing in things:
                 file = self._file(thing.key)
-                new = file.with_name(f".{file.name}")
-                new.write_bytes(msgspec.json.encode(thing))
+                new = hidden(file)
+                with new.open("wb") as opened:
+                    own(opened.fileno(), FILE)
+                    opened.write(msgspec.json.encode(thing))
                 new.rename(file)
 
     def remove(self, keys: Sequence[str]) -> None:
         with refused(self._directory):
             for key in keys:
                 file = self._file(key)
-                for trace in (file, file.with_name(f".{file.name}")):
+                for trace in (file, hidden(file)):
                     trace.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
@@ -74,15 +77,26 @@ class MetadataFiles:
 def make(directory: Path) -> None:
     """Harmless when it is there. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chown(directory, 0, READER)
-    directory.chmod(0o750)
+    own(directory, DIRECTORY_MODE)
+
+
+def own(path: Path | int, mode: int) -> None:
+    os.chown(path, 0, READER)
+    os.chmod(path, mode)
+
+
+def hidden(file: Path) -> Path:
+    """Where it is written first."""
+    return file.with_name(f".{file.name}")
 
 
 def read(file: Path) -> Metadata | None:
-    """None for what is no file of ours, or is gone."""
+    """None for what is no file of ours, is open to others than its reader, or is gone."""
     with suppress(OSError, msgspec.MsgspecError):
+        found = file.stat()
         thing = msgspec.json.decode(file.read_bytes(), type=Metadata)
-        if thing.key.replace("/", "-", 1) == file.name:
+        is_guarded = (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (0, READER, FILE)
+        if is_guarded and thing.key.replace("/", "-", 1) == file.name:
             return thing
     return None
 
