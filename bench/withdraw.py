@@ -67,7 +67,7 @@ def is_watched() -> bool:
     """BFD is up a second or two after BGP; until then silence is noticed by BGP's hold time."""
     plan = find_cloud(NAME)
     assert plan
-    command = ["birdc", "-s", plan.router_file.with_suffix(".ctl"), "show bfd sessions"]
+    command = ["birdc", "-s", str(plan.router_file.with_suffix(".ctl")), "show bfd sessions"]
     return " Up " in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

@@ -69,7 +69,7 @@ class Bird:
 
 def is_watched(directory: Path) -> bool:
     """Whether the router would notice the host's silence by BFD."""
-    command = ["birdc", "-s", directory / "router.ctl", "show bfd sessions"]
+    command = ["birdc", "-s", str(directory / "router.ctl"), "show bfd sessions"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return any(line.split()[::2][:2] == [HOST, "Up"] for line in shown.splitlines())
 
@@ -79,7 +79,7 @@ def router(directory: Path, place: Namespace) -> Iterator[None]:
     """bird as `ucloud up` runs it."""
     file = directory / "router.conf"
     file.write_text(bird_config.router(address=ROUTER, interface="up0", hosts=UNDERLAY, **NUMBERS))  # type: ignore[arg-type]
-    command = ["bird", "-f", "-c", file, "-s", directory / "router.ctl"]
+    command = ["bird", "-f", "-c", str(file), "-s", str(directory / "router.ctl")]
     with place:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
