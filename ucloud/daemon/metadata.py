@@ -18,12 +18,12 @@ from ucloud.daemon import platform
 from ucloud.daemon.process import raise_file_limit
 from ucloud.driver.metadata.bridges import vni
 from ucloud.driver.metadata.files import DIRECTORY, READER, MetadataFiles, make
+from ucloud.driver.overlay.names import METADATA_PORT
 from ucloud.metadata.answers import NOT_FOUND, Answer, Request, answer
 from ucloud.metadata.index import Index
 from ucloud.metadata.server import Server, Source
 from ucloud.metadata.token import Tokens
 
-PORT = 80
 WAITING = 4096  # connections that nobody has accepted yet
 
 
@@ -33,7 +33,7 @@ def main(config: Config) -> None:
     make(directory)
     os.chdir(directory)  # its parents are root's alone
     raise_file_limit()
-    listener = listen(PORT)
+    listener = listen(METADATA_PORT)
     platform.processes().become(READER)
     asyncio.run(serve(listener, MetadataFiles(Path())))
 
