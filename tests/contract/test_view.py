@@ -46,6 +46,17 @@ def sees(world: World, view: View, condition: Callable[[], bool]) -> None:
     world.wait_for(refreshed)
 
 
+def test_what_nobody_here_asks_for_is_not_kept(world: World) -> None:
+    """Whether it is listed or watched."""
+    view = View(world.store, ["host/"], world.clock, lambda: None, without=(Host,))
+    put(world, host("a"))
+    view.refresh()
+    revision = put(world, host("b"))
+    sees(world, view, lambda: view.seen("host/") == revision)
+    assert (dict(view.all(Host)), view.changed) == ({}, set())
+    view.close()
+
+
 def test_it_says_what_changed_last(world: World, make_view: MakeView) -> None:
     view = make_view()
     put(world, host("a"), host("b"))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from ucloud import loop
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Temporary
+from ucloud.model.key import HostBlob
 from ucloud.store.contract import Store
 from ucloud.store.view import View
 
@@ -31,7 +32,7 @@ class SharedView:
 
     def __init__(self, store: Store, clock: Clock, prefixes: Sequence[str] = PREFIXES) -> None:
         self._woken, self._stop = threading.Event(), threading.Event()
-        self._view = View(store, prefixes, clock, self._woken.set)
+        self._view = View(store, prefixes, clock, self._woken.set, without=(HostBlob,))  # user data may be large
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 

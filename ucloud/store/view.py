@@ -5,7 +5,7 @@ two calls of `refresh` nothing in it changes.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -28,15 +28,23 @@ PAGE = 5000  # items asked for at once: an answer then takes well under a second
 class View:
     """`bad`: records that could not be read, with the reason; they are left out, everything else goes on. `changed`: the
     keys that the last `refresh` brought something new of, and those before it that raised. `wake`: wakes the loop that owns
-    it; any thread may call it."""
+    it; any thread may call it. without: kinds that are not kept, as nobody here asks for them."""
 
-    def __init__(self, store: Store, prefixes: Sequence[str], clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        prefixes: Sequence[str],
+        clock: Clock,
+        wake: Callable[[], None],
+        without: Collection[type[Record]] = (),
+    ) -> None:
         for prefix in prefixes:
             assert sum(prefix.startswith(other) for other in prefixes) == 1, f"{prefix} is watched twice"
         self.bad: dict[str, str] = {}
         self.changed: set[str] = set()
         self._is_complete = False  # whether `changed` is that of a refresh that succeeded
         self._store, self._prefixes, self._clock, self.wake = store, tuple(prefixes), clock, wake
+        self._without = without
         self._facts: dict[type[Record], dict[str, Fact[Record]]] = {}
         self._unsorted: set[type[Record]] = set()
         self._seen = dict.fromkeys(prefixes, 0)
@@ -192,7 +200,7 @@ class View:
 
     def _apply(self, change: Change) -> None:
         kind = kind_of(change.key)
-        if kind is None:
+        if kind is None or kind in self._without:
             return
         facts = self._facts.setdefault(kind, {})
         self.changed.add(change.key)
