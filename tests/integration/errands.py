@@ -75,7 +75,7 @@ def errands() -> Iterator[Errand]:
 
 
 def neighbours() -> Iterator[Errand]:
-    everybody = "alice, bob, carol, host 1, host 2, host 3"
+    everybody = "alice, bob, carol, host 1"
     source, own = ICMPv6NDOptSrcLLAddr(lladdr=MALLORY.mac), ICMPv6NDOptDstLLAddr(lladdr=MALLORY.mac)
     local, nowhere = IPv6(src=MALLORY.link_local, dst=ALL, hlim=255), IPv6(src="::", dst=ALL, hlim=255)
     stable = IPv6(src=PRIVATE_LOCAL, dst=ALL, hlim=255)

@@ -1,7 +1,9 @@
 """What hostile guests send comes nowhere, on their host or another, at hosts or on the wire between them; and what guests need
 comes through. With the real kernel's filters, on hosts that are namespaces."""
 
+import json
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -19,13 +21,16 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from tests.integration import host_attacks, link_attacks, metadata_attacks
-from tests.integration.attack_site import ALICE, BOB, CAROL, DAVE, ERIN, MALLORY, TRUDY, Guest, Site, site
+from tests.integration import host_attacks, link_attacks, metadata_attacks, swarms
+from tests.integration.attack_site import ALICE, BOB, CAROL, DAVE, ERIN, MALLORY, RED, TRUDY, Guest, Site, site
 from tests.integration.errands import Errand, errands
 from tests.integration.hostile import ALL, BROADCAST, MARK, SIGNS, Attack, said, udp
+from tests.namespaces import Namespace
+from ucloud.driver.overlay import names
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
+FLOOD = 50  # frames before each errand of another
 ATTACKS = [*link_attacks.attacks(), *host_attacks.attacks(), *metadata_attacks.attacks()]
 ERRANDS = [*errands(), *metadata_attacks.errands()]
 
@@ -60,6 +65,33 @@ def test_of_a_flood_the_others_hear_little_and_the_rest_of_the_network_goes_on(p
             heard += sum(map(is_sign, place.heard(by)[ALICE.name if by is MALLORY else DAVE.name]))
         assert 0 < heard < 1500
     assert {errand.name: where for errand in ERRANDS if errand.by is DAVE and (where := missed(place, errand))} == {}
+
+
+@pytest.mark.parametrize("swarm", swarms.SWARMS)
+def test_a_flood_of_many_fills_no_table_and_meanwhile_the_others_go_on(place: Site, swarm: str) -> None:
+    others = [
+        errand for errand in ERRANDS if errand.by is MALLORY and "DHCP" not in errand.name
+    ]  # of which each may say little
+    before = [remembered(host) for host in place.hosts]
+    late = {}
+    for number, errand in enumerate(others):
+        for frame in range(FLOOD):
+            place.send(ALICE, swarms.frame(swarm, number * FLOOD + frame))
+        late |= {errand.name: where} if (where := missed(place, errand)) else {}
+    assert late == {}
+    grown = [now - then for now, then in zip(map(remembered, place.hosts), before, strict=True)]
+    assert max(grown) < 100 < FLOOD * len(others)
+
+
+def remembered(host: Namespace) -> int:
+    """How many neighbours, MACs and groups this host's network RED remembers."""
+    bridge = names.bridge(RED.vni)
+    with host:
+        looks = (f"ip -6 -j neighbour show dev {bridge}", f"bridge -j fdb show br {bridge}", f"bridge -j mdb show dev {bridge}")
+        neighbours, macs, groups = (
+            json.loads(subprocess.run(look.split(), capture_output=True, check=True, timeout=60).stdout) for look in looks
+        )
+    return len(neighbours) + len(macs) + sum(len(found["mdb"]) for found in groups)
 
 
 def test_a_guest_that_changes_its_addresses_is_not_heard_before_its_filter_changes(place: Site) -> None:
