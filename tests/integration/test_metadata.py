@@ -77,6 +77,7 @@ class Host:
         ip(f"link set {plug} master {bridge(guest.vni)} up")
         ip(*(f"route add {address} dev {bridge(guest.vni)}" for address in addresses_of(guest)))
         with place:
+            iproute.set_kernel("ipv6/conf/eth0/accept_dad", "0")  # it uses its addresses at once
             ip("link set eth0 up", f"address add {guest.ipv6}/128 dev eth0 nodad")
             if guest.ipv4:
                 ip(f"address add {guest.ipv4}/24 dev eth0", f"route add {METADATA4} via 10.1.0.1")
