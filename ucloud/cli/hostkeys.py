@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ucloud.base.errors import Error
+from ucloud.base.ids import is_id
 
 BEGIN, END = b"-----BEGIN SSH HOST KEY KEYS-----", b"-----END SSH HOST KEY KEYS-----"  # as cloud-init prints them
 TYPES = (b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384", b"ecdsa-sha2-nistp521", b"ssh-rsa")
@@ -55,7 +56,10 @@ def _strings(raw: bytes) -> list[bytes]:
 
 
 def file_of(vm: str, environment: Mapping[str, str]) -> Path:
-    """Where the host keys of the VM with this id are kept, in a directory that is there. Raises Error for who has no home."""
+    """Where the host keys of the VM with this id are kept, in a directory that is there. Raises Error for who has no home, and
+    for what is no id: an API that was taken over must not choose which file is written."""
+    if not is_id(vm):
+        raise Error(f"what the API answers is not understood: {vm[:60]!r} is no id")
     home = environment.get("HOME")
     state = environment.get("XDG_STATE_HOME") or (home and f"{home}/.local/state")
     if not state or not Path(state).is_absolute():

@@ -10,6 +10,7 @@ from ucloud.base.errors import Error
 from ucloud.cli.hostkeys import BEGIN, END, MAX_KEYS, file_of, remember, reported
 
 A, B = (" ".join(key.split()[:2]) for key in KEYS[:2])
+ID = "vm-01h00000000000000000000000"
 ECDSA = " ".join(MADE["ecdsa256"][0].split()[:2])
 
 
@@ -42,16 +43,22 @@ def test_the_last_complete_block_is_believed(log: bytes, keys: list[str]) -> Non
 
 
 def test_what_is_remembered_is_replaced_whole(tmp_path: Path) -> None:
-    file = file_of("vm-1", {"HOME": str(tmp_path)})
-    assert file == tmp_path / ".local" / "state" / "ucloud" / "hostkeys" / "vm-1"
-    remember(file, "vm-1", [A, ECDSA])
-    remember(file, "vm-1", [B])
-    assert file.read_text() == f"vm-1 {B}\n"
+    file = file_of(ID, {"HOME": str(tmp_path)})
+    assert file == tmp_path / ".local" / "state" / "ucloud" / "hostkeys" / ID
+    remember(file, ID, [A, ECDSA])
+    remember(file, ID, [B])
+    assert file.read_text() == f"{ID} {B}\n"
     assert list(file.parent.iterdir()) == [file]
-    assert file_of("vm-1", {"HOME": "/nowhere", "XDG_STATE_HOME": str(tmp_path)}).parent.parent.parent == tmp_path
+    assert file_of(ID, {"HOME": "/nowhere", "XDG_STATE_HOME": str(tmp_path)}).parent.parent.parent == tmp_path
 
 
 @pytest.mark.parametrize("environment", [{}, {"HOME": ""}, {"HOME": "relative"}])
 def test_who_has_no_home_is_told(environment: dict[str, str]) -> None:
     with pytest.raises(Error, match="HOME is not set"):
-        file_of("vm-1", environment)
+        file_of(ID, environment)
+
+
+@pytest.mark.parametrize("id", ["../../.ssh/authorized_keys", "/etc/passwd", "", "web"])
+def test_what_is_no_id_names_no_file(tmp_path: Path, id: str) -> None:
+    with pytest.raises(Error, match="is no id"):
+        file_of(id, {"HOME": str(tmp_path)})

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.api.pubkeys import KEYS
-from tests.unit.cli.test_hostkeys import block
+from tests.unit.cli.test_hostkeys import ID, block
 from ucloud.base.errors import Temporary
 from ucloud.cli import ssh
 from ucloud.cli.main import main
@@ -21,7 +21,7 @@ KEY = " ".join(KEYS[0].split()[:2])
 PUBLIC = {"network": "default", "network_id": "network-1", "ipv6": "2001:db8::1", "ipv4": ""}
 PRIVATE = {"network": "inner", "network_id": "network-2", "ipv6": "fd12::1", "ipv4": "10.1.0.2"}
 VM: Json = {
-    "id": "vm-1",
+    "id": ID,
     "name": "web",
     "phase": "running",
     "power": "on",
@@ -79,7 +79,7 @@ class Place:
 
     @property
     def known_hosts(self) -> Path:
-        return self.home / ".local" / "state" / "ucloud" / "hostkeys" / "vm-1"
+        return self.home / ".local" / "state" / "ucloud" / "hostkeys" / ID
 
 
 @pytest.fixture
@@ -109,9 +109,9 @@ def test_the_reported_host_key_alone_is_trusted(place: Place) -> None:
     result = place.run("--", "ls", "-l", "a b")
     assert (result.exit_code, result.output) == (0, "")
     known = f'UserKnownHostsFile="{place.known_hosts}"'
-    options = ["-o", "HostKeyAlias=vm-1", "-o", known, "-o", "StrictHostKeyChecking=yes", "-l", "debian"]
+    options = ["-o", f"HostKeyAlias={ID}", "-o", known, "-o", "StrictHostKeyChecking=yes", "-l", "debian"]
     assert place.arguments() == [*options, "2001:db8::1", "ls", "-l", "a b"]
-    assert place.known_hosts.read_text() == f"vm-1 {KEY}\n"
+    assert place.known_hosts.read_text() == f"{ID} {KEY}\n"
 
 
 def test_identity_and_user(place: Place) -> None:
@@ -124,19 +124,19 @@ def test_identity_and_user(place: Place) -> None:
 
 def test_a_key_reported_anew_replaces_the_remembered_one(place: Place) -> None:
     place.known_hosts.parent.mkdir(parents=True)
-    place.known_hosts.write_text("vm-1 ssh-ed25519 former\n")
+    place.known_hosts.write_text(f"{ID} ssh-ed25519 former\n")
     assert place.run().exit_code == 0
-    assert place.known_hosts.read_text() == f"vm-1 {KEY}\n"
+    assert place.known_hosts.read_text() == f"{ID} {KEY}\n"
 
 
 @pytest.mark.parametrize("log", [b"older parts are gone", Temporary("h1 is away")])
 def test_without_a_report_the_remembered_one_must_be_shown(place: Place, log: bytes | Exception) -> None:
     place.told.logs = [log]
     place.known_hosts.parent.mkdir(parents=True)
-    place.known_hosts.write_text("vm-1 ssh-ed25519 former\n")
+    place.known_hosts.write_text(f"{ID} ssh-ed25519 former\n")
     assert place.run().exit_code == 0
     assert "StrictHostKeyChecking=yes" in place.arguments()
-    assert place.known_hosts.read_text() == "vm-1 ssh-ed25519 former\n"
+    assert place.known_hosts.read_text() == f"{ID} ssh-ed25519 former\n"
 
 
 def test_of_who_never_reports_the_first_key_is_remembered_and_that_is_said(
@@ -179,7 +179,7 @@ def test_each_thing_that_is_waited_for_is_told(place: Place, monkeypatch: pytest
         "web: running: waiting for ssh to answer at 2001:db8::1",
     ]
     assert [timeout for _, timeout in place.called] == [0.5, 0.5, 0.5, 3.0, 0.5, 0.5]
-    assert place.told.asked[1:] == ["vm-1"] * (len(place.told.asked) - 1), "not another one of that name"
+    assert place.told.asked[1:] == [ID] * (len(place.told.asked) - 1), "not another one of that name"
 
 
 @pytest.mark.parametrize(
