@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,11 @@ class RunningCloud:
     def status(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(ucloud("status", "-o", "json", "--name", self.name).stdout)
         return told
+
+    def inside(self, where: str, *command: str) -> str:
+        """What a command prints in the network of a host, or of the router."""
+        words = ["nsenter", f"--net=/run/netns/{self.name}-{where}", *command]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def free_port() -> int:

@@ -134,26 +134,20 @@ class Traces:
         return [line for line in Path("/proc/mounts").read_text().splitlines() if vm in line]
 
     def links(self, vm: str) -> list[str]:
-        return [line for line in inside(self._cloud, "h1", "ip", "-o", "link") if vm[-7:] in line]
+        return [line for line in self._cloud.inside("h1", "ip", "-o", "link").splitlines() if vm[-7:] in line]
 
     def network(self, vm: str) -> list[str]:
         """Elements of the packet filter; routes and neighbours, which name no VM: all those to addresses that are nobody's."""
-        elements = [line for line in inside(self._cloud, "h1", "nft", "list", "ruleset") if vm[-7:] in line]
+        elements = [line for line in self._cloud.inside("h1", "nft", "list", "ruleset").splitlines() if vm[-7:] in line]
         vms = [decode(Vm, item.value)[0] for item in self._store.list(Vm.prefix).items]
         owned = {address for vm in vms for port in vm.ports for address in (port.ipv6, port.ipv4)}
         return [*elements, *(line for line in routes(self._cloud, "h1") if line.split()[0] not in owned)]
 
 
-def inside(cloud: RunningCloud, where: str, *command: str) -> list[str]:
-    """The lines that a command prints in the network of a host, or of the router."""
-    words = ["nsenter", f"--net=/run/netns/{cloud.name}-{where}", *command]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-
-
 def routes(cloud: RunningCloud, host: str) -> list[str]:
     """To the VMs on this host, and its neighbour entries for them."""
-    shown = (line for family in ("-6", "-4") for line in inside(cloud, host, "ip", family, "route"))
-    neighbours = inside(cloud, host, "ip", "neighbour", "show", "nud", "permanent")
+    shown = (line for family in ("-6", "-4") for line in cloud.inside(host, "ip", family, "route").splitlines())
+    neighbours = cloud.inside(host, "ip", "neighbour", "show", "nud", "permanent").splitlines()
     return [*(line for line in shown if ROUTE.search(line)), *neighbours]
 
 

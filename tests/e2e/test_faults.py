@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import RunningCloud
 from tests.contract.hypervisors import LET_GO, LISTEN, PRINT, boot_sector
-from tests.e2e.conftest import DEADLINE_S, Traces, inside, upload, wait_for
+from tests.e2e.conftest import DEADLINE_S, Traces, upload, wait_for
 from tests.e2e.test_vm import daemon_pid, guest_pid
 from ucloud.client import Client
 from ucloud.daemon import supervisor
@@ -119,7 +119,7 @@ def test_host_daemon_killed_while_a_running_guest_gets_and_loses_a_port(
         killed(api.attach_vm, part, comes=True)
         assert port.parts() == [*Port.PARTS]
         _, told = api.vm(vm["id"])["ports"]
-        filters = [line for line in inside(cloud, "h1", "nft", "list", "ruleset") if f'"{port.tap}"' in line]
+        filters = [line for line in cloud.inside("h1", "nft", "list", "ruleset").splitlines() if f'"{port.tap}"' in line]
         assert any(told["ipv6"] in line and told["ipv4"] in line for line in filters)
         killed(api.detach_vm, part, comes=False)
         assert port.parts() == []

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 from tests.conftest import RunningCloud
@@ -18,11 +17,6 @@ class Wide(RunningCloud):
         found = find_cloud(self.name)
         assert found
         return found
-
-    def inside(self, where: str, *command: str) -> str:
-        """What a command prints in the network of a host, or of the router."""
-        words = ["nsenter", f"--net=/run/netns/{self.name}-{where}", *command]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
     def interfaces(self, host: str) -> set[str]:
         return set(LinuxLinks().interfaces(f"{self.name}-{host}"))

@@ -65,7 +65,7 @@ class Lab(LabCloud):
     def pids(self) -> dict[str, int]:
         return {name: daemon["pid"] for name, daemon in self.daemons().items()}
 
-    def inside(self, host: str) -> list[str]:
+    def pids_on(self, host: str) -> list[str]:
         """Processes of a host."""
         command = ["ip", "netns", "pids", f"{self.name}-{host}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -117,7 +117,7 @@ def test_power_loss_of_a_host(lab: Lab) -> None:
     vm = lab.create("h2")
     assert ucloud("lab", "exec", "--name", lab.name, "h2", "--", "ip", "tuntap", "add", "ut1", "mode", "tap").returncode == 0
     lab.lab("kill", "h2")
-    assert lab.inside("h2") == []
+    assert lab.pids_on("h2") == []
     assert LinuxLinks().interfaces(lab.plan.namespace("h2")) == {"lo", "up0"}
     assert not (lab.state_dir / "run" / "h2").exists()
     assert lab.daemons()["host-2"]["faults"] == ["killed"]
