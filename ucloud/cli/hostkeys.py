@@ -24,7 +24,7 @@ def reported(log: bytes) -> list[str]:
     found: list[str] = []
     block: list[str] | None = None
     for line in log.splitlines():
-        if line == BEGIN:
+        if line.endswith(BEGIN):  # the prompt of a login may stand before it
             block = []
         elif line == END:
             found, block = block or found, None
