@@ -5,7 +5,7 @@ cd "$tree"
 export PATH=$PATH:/usr/sbin:/sbin
 
 running_packages="bird2 dnsmasq-base etcd-server iproute2 nftables openssh-client python3-venv qemu-system-x86 qemu-utils util-linux"
-testing_packages="$running_packages etcd-client iputils-ping isc-dhcp-client ndisc6 openssl procps thc-ipv6"
+testing_packages="$running_packages etcd-client genisoimage iputils-ping isc-dhcp-client ndisc6 openssl procps thc-ipv6"
 bench_packages="$running_packages iperf3"
 
 die() {

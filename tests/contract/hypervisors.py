@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -66,6 +66,9 @@ class HypervisorWorld(Protocol):
     def cut(self, driver: Hypervisor, vm: str, nic: GuestNic) -> None:
         """Somebody removes its tap, and makes it anew."""
 
+    def cidata(self, driver: Hypervisor, vm: str) -> Mapping[str, bytes]:
+        """The files that its guest can read."""
+
     def program(self, host: str = "h1") -> str:
         """Python for a process of its own that makes `driver`, equal to what driver() makes."""
 
@@ -117,6 +120,9 @@ class FakeWorld:
 
     def cut(self, driver: FakeHypervisor, vm: str, nic: GuestNic) -> None:
         driver.cut(vm, nic.mac)
+
+    def cidata(self, driver: FakeHypervisor, vm: str) -> Mapping[str, bytes]:
+        return driver.machine[vm].cidata
 
     def program(self, host: str = "h1") -> str:
         return (
@@ -269,6 +275,22 @@ class QemuWorld:
         shown = subprocess.run(["ip", "-o", "link", "show", nic.tap], check=True, capture_output=True, text=True)
         return "LOWER_UP" in shown.stdout
 
+    def cidata(self, driver: Hypervisor, vm: str) -> Mapping[str, bytes]:
+        descriptor = self.cidata_of(vm)
+        if descriptor is None:
+            return {}
+        (disk := self.directory / f"{vm}.iso").write_bytes(descriptor.read_bytes())
+        assert _output("blkid", "-p", "-s", "LABEL", "-o", "value", disk) == b"cidata\n"
+        for names in ("-R", "-J"):  # Rock Ridge, which Linux reads, and Joliet, which others do
+            files = _output("isoinfo", "-f", names, "-i", disk).decode().splitlines()
+            told = {file.removeprefix("/"): _output("isoinfo", "-x", file, names, "-i", disk) for file in files}
+        return told
+
+    def cidata_of(self, vm: str) -> Path | None:
+        """The descriptor of it that the guest's process has."""
+        descriptors = Path(f"/proc/{self.process_of(vm)}/fd").iterdir()
+        return next((entry for entry in descriptors if os.readlink(entry).startswith("/memfd:cidata")), None)
+
     def program(self, host: str = "h1") -> str:
         return (
             "from pathlib import Path\n"
@@ -330,3 +352,7 @@ def _qemus() -> Iterator[tuple[int, str]]:
 
 def _qemu_img(*arguments: str) -> None:
     subprocess.run(["qemu-img", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def _output(*command: str | Path) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True).stdout

@@ -46,6 +46,18 @@ def test_a_started_guest_is_seen_as_it_was_asked_for(world: HypervisorWorld, dri
     assert driver.traces() == {VM}
 
 
+def test_a_guest_reads_what_it_is_told_at_this_start(world: HypervisorWorld, driver: Hypervisor) -> None:
+    told = {"meta-data": b"{}\n", "user-data": bytes(range(256)) * 256, "a-name-as-long-as.few": b""}
+    driver.start(msgspec.structs.replace(world.spec(VM), cidata=told))
+    assert world.cidata(driver, VM) == told
+    driver.kill(VM)
+    driver.start(msgspec.structs.replace(world.spec(VM, boots=2), cidata={"meta-data": b"new\n"}))
+    assert world.cidata(driver, VM) == {"meta-data": b"new\n"}
+    driver.kill(VM)
+    driver.start(world.spec(VM, boots=3))
+    assert world.cidata(driver, VM) == {}
+
+
 def test_what_runs_cannot_be_started(world: HypervisorWorld, driver: Hypervisor) -> None:
     driver.start(world.spec(VM))
     with pytest.raises(Conflict):

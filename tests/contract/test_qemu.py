@@ -58,6 +58,15 @@ def test_a_guest_has_no_rights_but_on_its_disk(world: QemuWorld, driver: QemuHyp
         assert stat.S_IMODE((world.run_dir() / private).stat().st_mode) == 0o700
 
 
+def test_a_guest_cannot_change_what_it_is_told(world: QemuWorld, driver: QemuHypervisor) -> None:
+    driver.start(msgspec.structs.replace(world.spec(VM), cidata={"meta-data": b"{}"}))
+    descriptor = world.cidata_of(VM)
+    assert descriptor
+    with pytest.raises(PermissionError), descriptor.open("r+b", buffering=0) as file:  # root could open it
+        file.write(b"x")
+    assert not list(world.directory.rglob("*cidata*"))
+
+
 def test_a_guest_weighs_less_than_the_daemons(world: QemuWorld, driver: QemuHypervisor) -> None:
     """On machines with control groups; nothing of them stays behind."""
     driver.start(world.spec(VM))

@@ -36,7 +36,7 @@ SPEC = GuestSpec(
         GuestNic(mac="02:00:00:00:02:0b", tap="ut0000c81y2z", mtu=1400),
     ),
 )
-FILES = Files(qmp=10, console=11, log=12, taps=(13, 14))
+FILES = Files(qmp=10, console=11, log=12, taps=(13, 14), cidata=15)
 
 
 def test_the_command_line_is_as_reviewed() -> None:
@@ -60,6 +60,10 @@ def test_a_guest_without_interfaces_gets_none_of_qemus_own() -> None:
     words = command_line(msgspec.structs.replace(SPEC, nics=()), "tcg", msgspec.structs.replace(FILES, taps=()), direct=True)
     assert words[words.index("-nic") + 1] == "none"
     assert "-netdev" not in words
+
+
+def test_a_guest_that_is_told_nothing_has_no_cidata_disk() -> None:
+    assert "cidata" not in " ".join(command_line(SPEC, "tcg", msgspec.structs.replace(FILES, cidata=None), direct=True))
 
 
 def test_an_interface_is_known_by_its_id() -> None:

@@ -20,11 +20,12 @@ KEEP_BYTES = LOG_BYTES // 2
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """All that is left of a VM on this machine. lost: so many bytes came before the log."""
+    """All that is left of a VM on this machine. lost: so many bytes came before the log. cidata: what its guest was given."""
 
     guest: Guest | None
     log: bytes = b""
     lost: int = 0
+    cidata: Mapping[str, bytes] = {}
 
     def written(self, data: bytes) -> "Trace":
         log = self.log + data
@@ -97,7 +98,7 @@ class FakeHypervisor:
             macs = frozenset(nic.mac for nic in spec.nics)
             guest = Guest(vm=spec.vm, epoch=spec.epoch, boots=spec.boots, state="running", macs=macs)
             line = f"fake guest {spec.name} epoch {spec.epoch} boots {spec.boots}\n".encode()
-            self.machine[spec.vm] = msgspec.structs.replace(self._trace(spec.vm).written(line), guest=guest)
+            self.machine[spec.vm] = msgspec.structs.replace(self._trace(spec.vm).written(line), guest=guest, cidata=spec.cidata)
 
     def attach(self, vm: str, nic: GuestNic) -> None:
         with self._call("attach"):
@@ -196,7 +197,7 @@ class FakeHypervisor:
 
     def _end(self, vm: str) -> None:
         if self._guest(vm):
-            self.machine[vm] = msgspec.structs.replace(self._trace(vm), guest=None)
+            self.machine[vm] = msgspec.structs.replace(self._trace(vm), guest=None, cidata={})
 
     def _unplug(self, guest: Guest, mac: str) -> Guest:
         if guest.vm in self.deaf:

@@ -22,6 +22,7 @@ from ucloud.base.errors import Conflict, NotFound, Temporary
 from ucloud.driver.hypervisor import qemu_nics, qmp
 from ucloud.driver.hypervisor.accel import working_accel
 from ucloud.driver.hypervisor.cgroup import Groups
+from ucloud.driver.hypervisor.cidata import open_cidata
 from ucloud.driver.hypervisor.contract import LOG_BYTES, Guest, GuestDisk, GuestNic, GuestSpec, Log
 from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, reason, uid
 from ucloud.driver.hypervisor.qemu_console import QemuConsole
@@ -181,7 +182,8 @@ class QemuHypervisor:
             written.open_complaints() as complaints,
         ):
             taps = tuple(_opened_tap(nic, opened) for nic in spec.nics)
-            files = Files(qmp=control.fileno(), console=console.fileno(), log=serial.fileno(), taps=taps)
+            cidata = _opened_cidata(spec.cidata, opened) if spec.cidata else None
+            files = Files(qmp=control.fileno(), console=console.fileno(), log=serial.fileno(), taps=taps, cidata=cidata)
             command = command_line(spec, self.accel, files, direct=all(map(_can_be_direct, spec.disks)))
             with self._looking:
                 child = launch(
@@ -189,7 +191,7 @@ class QemuHypervisor:
                     user=user,
                     directory=directory,
                     group=group,
-                    inherited=(files.qmp, files.console, files.log, *files.taps),
+                    inherited=files.inherited(),
                     complaints=complaints.fileno(),
                 )
                 who = Identity(spec.vm, spec.epoch, spec.boots)
@@ -259,6 +261,12 @@ def _opened_tap(nic: GuestNic, opened: contextlib.ExitStack) -> int:
     tap = open_tap(nic.tap)
     opened.callback(os.close, tap)
     return tap
+
+
+def _opened_cidata(files: Mapping[str, bytes], opened: contextlib.ExitStack) -> int:
+    descriptor = open_cidata(files)
+    opened.callback(os.close, descriptor)
+    return descriptor
 
 
 def _hand_over(disk: GuestDisk, user: int) -> None:

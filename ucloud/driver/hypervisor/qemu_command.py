@@ -27,8 +27,8 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 
 
 class Files(msgspec.Struct, frozen=True):
-    """Descriptors that the process inherits: listening sockets for QMP and console, the serial log to append to, and the taps
-    of its network interfaces, in order.
+    """Descriptors that the process inherits: listening sockets for QMP and console, the serial log to append to, the taps of
+    its network interfaces, in order, and the cidata disk to read, if it has one.
 
     Handed over open, so that the guest's user owns no name in any directory that root trusts.
     """
@@ -37,6 +37,10 @@ class Files(msgspec.Struct, frozen=True):
     console: int
     log: int
     taps: tuple[int, ...] = ()
+    cidata: int | None = None
+
+    def inherited(self) -> tuple[int, ...]:
+        return (self.qmp, self.console, self.log, *self.taps, *(() if self.cidata is None else (self.cidata,)))
 
 
 def uid(vm: str) -> int:
@@ -74,6 +78,7 @@ def command_line(spec: GuestSpec, accel: str, files: Files, *, direct: bool) -> 
         *("-serial", "chardev:console"),
         *("-device", "virtio-rng-pci"),
         *(word for number, disk in enumerate(spec.disks) for word in _disk(number, disk, direct)),
+        *(() if files.cidata is None else _cidata(files.cidata)),
         *(word for port in PORTS for word in ("-device", f"pcie-root-port,id=port{port},chassis={port},io-reserve=0")),
         *(word for port, nic, tap in zip(PORTS, spec.nics, files.taps, strict=False) for word in _nic(port, nic, tap)),
         *(() if spec.nics else ("-nic", "none")),
@@ -91,6 +96,16 @@ def _disk(number: int, disk: GuestDisk, direct: bool) -> tuple[str, ...]:
     return (
         *("-blockdev", json.dumps(node)),
         *("-device", f"virtio-blk-pci,drive=disk{number},bootindex={number},serial={disk.name}"),
+    )
+
+
+def _cidata(descriptor: int) -> tuple[str, ...]:
+    """The last disk, which is never booted."""
+    file = {"driver": "file", "filename": "/dev/fdset/2"}
+    return (
+        *("-add-fd", f"fd={descriptor},set=2"),
+        *("-blockdev", json.dumps({"node-name": "cidata", "driver": "raw", "read-only": True, "file": file})),
+        *("-device", "virtio-blk-pci,drive=cidata,serial=cidata"),
     )
 
 
