@@ -3,28 +3,25 @@ same path without. Aim: 0.95 of it. And in detail: what it takes to add a port t
 
 Hosts are network namespaces. A guest is one too, cabled to its network's bridge by an interface with its tap's name, so that
 the filter takes it for that; the filter holds the ports of a full host. Pairs are run in turn, each first every other time.
-A port is its filter, its address's claim and its plug, in networks of 100 ports. Run by `script/bench network`.
+A port is its filter, its address's claim, its plug, what DHCP knows of it and its name, in networks of 100 ports. Run by
+`script/bench network`.
 """
 
 import json
 import statistics
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 from bench.cloud import wait_for
 from bench.line import finish, rounded
+from bench.wired import MTU, UNDERLAY, add_ms, port, segment, service, wired_host
 from tests.namespaces import Namespace, Underlay, ip, underlay
 from ucloud.driver.overlay import names
 from ucloud.driver.overlay.linux import LinuxOverlay
 from ucloud.driver.packetfilter.nft import TABLES, NftPacketFilter
-from ucloud.host.wiring import Set, Wiring
-from ucloud.ipam import allocate
-from ucloud.model import eui64
-from ucloud.model.wiring import Plug, PortFilter, Segment, Taken
-from ucloud.network.wanted import group
+from ucloud.model.wiring import PortFilter, Taken
 
 PAIRS, RUN_S = 7, 2
 AIM = 0.95
@@ -32,8 +29,6 @@ FULL, FEW = 1000, 10  # ports on a host
 AROUND = 5  # the median of so many before and after is taken
 PORTS_PER_NETWORK = 100
 RATIO, MOST_MS = 1.2, 50.0  # for a port
-MTU = 1430
-UNDERLAY = "fd00:aa::/64"
 
 
 Measure = Callable[[str], float]  # between this guest and one at that address
@@ -97,7 +92,7 @@ class Host:
 
     def __init__(self, number: int, namespace: Namespace) -> None:
         self.namespace = namespace
-        *_, self.plug = port(number)
+        _, _, self.plug, *_ = port(number, 1)
         with namespace:
             overlay = LinuxOverlay("up0", Underlay.address(number))
             overlay.prepare()
@@ -120,7 +115,7 @@ class Host:
             packet_filter = NftPacketFilter("up0", [UNDERLAY])
             packet_filter.prepare()
             packet_filter.zones.add([segment(1)])
-            things = [thing for number in range(FULL) for thing in port(number)]
+            things = [thing for number in range(FULL) for thing in port(number, network_of(number))]
             packet_filter.filters.add([thing for thing in things if isinstance(thing, PortFilter)])
             packet_filter.taken.add([thing for thing in things if isinstance(thing, Taken)])
 
@@ -156,50 +151,20 @@ def iperf3(address: str, *options: str) -> dict[str, Any]:
 
 def add_ports() -> tuple[list[float], list[float]]:
     """Milliseconds for each of the ports about the tenth, and about the thousandth."""
-    with underlay(hosts=1) as wires, wires.hosts[0]:
-        host = Wiring(sets(1))
-        host.want("networks", [segment(number) for number in range(1, FULL // PORTS_PER_NETWORK + 2)])
-        took_ms = [add(host, number) for number in range(1, FEW + AROUND + 1)]
+    with wired_host() as host:
+        networks = range(1, FULL // PORTS_PER_NETWORK + 2)
+        host.wiring.want("networks", [make(vni) for vni in networks for make in (segment, service)])
+        took_ms = [add_ms(host, f"{number}", *port(number, network_of(number))) for number in range(1, FEW + AROUND + 1)]
         few_ms = took_ms[-2 * AROUND :]
         for number in range(FEW + AROUND + 1, FULL - AROUND):
-            host.note(f"{number}", port(number))
-        host.mend()
-        return few_ms, [add(host, number) for number in range(FULL - AROUND, FULL + AROUND)]
+            host.wiring.note(f"{number}", port(number, network_of(number)))
+        host.wiring.mend()
+        around = range(FULL - AROUND, FULL + AROUND)
+        return few_ms, [add_ms(host, f"{number}", *port(number, network_of(number))) for number in around]
 
 
-def add(host: Wiring, number: int) -> float:
-    start_s = time.perf_counter()
-    host.want(f"{number}", port(number))
-    return (time.perf_counter() - start_s) * 1000
-
-
-def sets(number: int) -> list[Set]:
-    """Of host `number`, made ready, as its daemon does."""
-    overlay, packet_filter = LinuxOverlay("up0", Underlay.address(number)), NftPacketFilter("up0", [UNDERLAY])
-    overlay.prepare()
-    packet_filter.prepare()
-    return [
-        Set(Segment, packet_filter.zones),
-        Set(Segment, overlay.segments),
-        Set(PortFilter, packet_filter.filters),
-        Set(Taken, packet_filter.taken),
-        Set(Plug, overlay.plugs),
-    ]
-
-
-def segment(vni: int) -> Segment:
-    return Segment(vni=vni, group=group("ff05::", vni), mtu=MTU, gateways=(f"fd00:{vni:x}::1/64",), public=True)
-
-
-def port(number: int) -> tuple[PortFilter, Taken, Plug]:
-    vni, vm = 1 + number // PORTS_PER_NETWORK, f"vm-{number:026}"
-    mac = allocate.mac(f"{vni}", vm)
-    addresses = (eui64.address(f"fd00:{vni:x}::/64", mac),)
-    return (
-        PortFilter(vm=vm, vni=vni, mac=mac, addresses=addresses),
-        Taken(vni=vni, address=eui64.link_local(mac)),
-        Plug(vm=vm, vni=vni, mac=mac, mtu=MTU, addresses=addresses, public=True),
-    )
+def network_of(number: int) -> int:
+    return 1 + number // PORTS_PER_NETWORK
 
 
 if __name__ == "__main__":
