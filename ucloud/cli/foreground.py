@@ -16,17 +16,22 @@ def run(command: Sequence[str]) -> tuple[int, str]:
     heard, said = os.pipe()
     actions = [(os.POSIX_SPAWN_DUP2, said, 2)]
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)}
-    pid = os.posix_spawn(command[0], list(command), os.environ, file_actions=actions, setsigdef=[signal.SIGPIPE])
-    os.close(said)
-    tail = bytearray()
-    listener = threading.Thread(target=_pass_on, args=(heard, tail), daemon=True)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, before)  # what comes until we know whom to pass it on to waits
     try:
-        _take_signals(pid)
+        pid = os.posix_spawn(
+            command[0], list(command), os.environ, file_actions=actions, setsigdef=[signal.SIGPIPE], setsigmask=mask
+        )
+        os.close(said)
+        tail = bytearray()
+        listener = threading.Thread(target=_pass_on, args=(heard, tail), daemon=True)
         listener.start()
+        _take_signals(pid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         status = _wait(pid)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     listener.join(DRAIN_S)
     return status if status >= 0 else 128 - status, tail.decode(errors="replace")
 
