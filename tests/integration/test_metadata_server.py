@@ -132,6 +132,7 @@ def test_who_does_not_read_is_hung_up_on(host: Host) -> None:
         sock.sendall(b"GET /user-data HTTP/1.1\r\nHost: x\r\n\r\n")
         assert status(sock.recv(64)) == 200
         assert host.ask("/hostname", DB.sources[0]) == (200, b"web3")
+        wait_for(lambda: host.unacknowledged_bytes() == 0, "the kernel keeps nothing of it either")
 
 
 def test_it_needs_nothing_but_files(host: Host) -> None:

@@ -21,7 +21,7 @@ from ucloud.driver.metadata.files import DIRECTORY, READER, MetadataFiles, make
 from ucloud.driver.overlay.names import METADATA_PORT
 from ucloud.metadata.answers import NOT_FOUND, Answer, Request, answer
 from ucloud.metadata.index import Index
-from ucloud.metadata.server import Server, Source
+from ucloud.metadata.server import PATIENCE_S, Server, Source
 from ucloud.metadata.token import Tokens
 
 WAITING = 4096  # connections that nobody has accepted yet
@@ -55,6 +55,8 @@ def listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Else the kernel keeps for minutes what a guest does not receive, of connections that are closed already
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE_S * 1000))
     try:
         listener.bind(("::", port))
         listener.listen(WAITING)

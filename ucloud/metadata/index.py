@@ -14,6 +14,7 @@ from ucloud.model.wiring import Metadata
 
 SETTLED_NS = 100_000_000  # two changes of a directory may bear the same time if nearer to each other (a tick of the kernel)
 REST = 10  # times as long as the last look at the files took: so they never cost more than a tenth of a core
+MAX_REST_S = 2.0  # it may have taken long because this process was stopped; what is known may be another's by then
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -51,7 +52,7 @@ class Index:
         is_settled = time.time_ns() - changed_ns > SETTLED_NS
         self._known = by_source(thing for thing in self._files.actual().values() if thing)
         self._changed_ns = changed_ns if is_settled else 0
-        self._rests_until_s = self._now_s() + REST * (self._now_s() - began_s)
+        self._rests_until_s = self._now_s() + min(REST * (self._now_s() - began_s), MAX_REST_S)
 
 
 def by_source(things: Iterable[Metadata]) -> Mapping[tuple[Address, int], Metadata | None]:

@@ -26,13 +26,15 @@ from ucloud.metadata.visitors import Visitors
 log = logging.getLogger("ucloud.metadata")
 
 PATIENCE_S = 10.0
-MAX_HEAD_BYTES = 8192
+MAX_HEAD_BYTES = 4096  # curl's has 100; each header takes h11 a microsecond or two
 MAX_CONNECTIONS = 2048  # then the oldest has to go
+MAX_UNSENT_BYTES = 64 * 1024 * 1024  # of answers that guests do not read; then the oldest of these has to go
 ACCEPTED_AT_ONCE = 64  # then those inside are served
 REPORT_S = 60.0
 NO_ROOM = (errno.EMFILE, errno.ENFILE)
 REFUSE = struct.pack("ii", 1, 0)  # SO_LINGER: a reset, and nothing is remembered
 BODILESS = Answer(413, b"no bodies here\n")
+TOO_LARGE = Answer(431, b"too large\n")
 
 
 class Source(NamedTuple):
@@ -104,6 +106,16 @@ class Server:
         for oldest in list(itertools.islice(self.open, max(0, number))):
             oldest.hang_up()
 
+    def make_room(self) -> None:
+        """For answers that are not read."""
+        unread = [conversation for conversation in self.open if conversation.unsent_bytes]
+        left_bytes = sum(conversation.unsent_bytes for conversation in unread)
+        for oldest in unread:
+            if left_bytes <= MAX_UNSENT_BYTES:
+                return
+            left_bytes -= oldest.unsent_bytes
+            oldest.hang_up()
+
     def _report(self) -> None:
         """One line for all that was refused meanwhile."""
         if self._refused:
@@ -116,8 +128,8 @@ class Server:
 class Conversation(asyncio.Protocol):
     def __init__(self, server: Server, source: Source) -> None:
         self._server, self._source = server, source
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self._is_answered = False
+        self._http = h11.Connection(h11.SERVER)
+        self._received_bytes, self._is_answered = 0, False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -125,7 +137,13 @@ class Conversation(asyncio.Protocol):
         self._server.open[self] = None
         self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self.hang_up)
 
+    @property
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
     def hang_up(self) -> None:
+        """What was not received is forgotten by the kernel as well."""
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, REFUSE)
         self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -135,6 +153,10 @@ class Conversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_answered:
+            return
+        self._received_bytes += len(data)
+        if self._received_bytes > MAX_HEAD_BYTES:  # h11 would take any head that comes as a whole
+            self._say(TOO_LARGE)
             return
         try:
             self._http.receive_data(data)
@@ -169,3 +191,5 @@ class Conversation(asyncio.Protocol):
         self._is_answered = True
         self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
         self._transport.close()
+        if self.unsent_bytes:
+            self._server.make_room()

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tests.unit.metadata.told import told
 from ucloud.driver.metadata.files import MetadataFiles
-from ucloud.metadata.index import REST, Index
+from ucloud.metadata.index import MAX_REST_S, REST, Index
 from ucloud.model.wiring import Metadata
 
 WEB, DB = told(1), told(2)
@@ -90,13 +90,23 @@ def test_what_changed_a_moment_ago_may_change_unseen() -> None:
 
 def test_looking_takes_a_tenth_of_the_time() -> None:
     files = Files(WEB)
-    files.look_s = 1.0
+    files.look_s = 0.1
     known = index(files)
     assert known.find("fd00:1::1", 0) == WEB
     files.put()
-    files.now_s += REST - 0.1
+    files.now_s += REST * 0.1 - 0.05
     assert known.find("fd00:1::1", 0) == WEB
-    files.now_s += 0.2
+    files.now_s += 0.1
+    assert known.find("fd00:1::1", 0) is None
+
+
+def test_a_look_that_was_stopped_for_an_hour_is_no_reason_to_rest_for_ten() -> None:
+    files = Files(WEB)
+    files.look_s = 3600.0
+    known = index(files)
+    assert known.find("fd00:1::1", 0) == WEB
+    files.put(DB)
+    files.now_s += MAX_REST_S + 0.1
     assert known.find("fd00:1::1", 0) is None
 
 
