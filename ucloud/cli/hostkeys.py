@@ -15,7 +15,7 @@ from ucloud.base.ids import is_id
 
 BEGIN, END = b"-----BEGIN SSH HOST KEY KEYS-----", b"-----END SSH HOST KEY KEYS-----"  # as cloud-init prints them
 TYPES = (b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384", b"ecdsa-sha2-nistp521", b"ssh-rsa")
-MAX_KEYS = 16
+MAX_KEYS, MAX_LINE_BYTES = 16, 4096  # of rsa with 16384 bits: 2,800
 
 
 def reported(log: bytes) -> list[str]:
@@ -35,6 +35,8 @@ def reported(log: bytes) -> list[str]:
 
 def _key_of(line: bytes) -> str:
     """Nothing for what is no whole host key (RFC 4253 section 6.6). What follows it is a comment."""
+    if len(line) > MAX_LINE_BYTES:
+        return ""
     kind, data = (*line.split(b" ", 2), b"", b"")[:2]
     with contextlib.suppress(binascii.Error):
         raw = base64.b64decode(data, validate=True)

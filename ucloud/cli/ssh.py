@@ -1,10 +1,13 @@
 """ucloud vm ssh: log in to a VM as soon as that is possible, with OpenSSH's own client."""
 
 import os
+import re
 import shlex
 import shutil
 import socket
 import time
+from contextlib import suppress
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +28,7 @@ PAUSE_S = 0.2
 CONNECT_S, LONG_CONNECT_S = 0.5, 3.0  # who is away says nothing; who is far needs longer
 REPORT_S = 10.0  # cloud-init reports host keys after ssh has begun to answer
 SSH_FAILED = 255
+USER = re.compile("[a-z_][a-z0-9_-]{0,31}")  # of an image
 
 
 class Guest(NamedTuple):
@@ -81,9 +85,11 @@ def ssh(
         raise Interrupted(f"{vm}: no longer waiting for ssh to answer") from None
     except TimedOut as error:
         raise TimedOut(f"after {timeout_s:g} s {error.message}") from None
+    _refuse_odd(guest)
     user = user or guest.vm["user"]
     if not known.are_known:
-        click.echo(f"{guest.vm['name']} has reported no host keys: the one that it shows now is remembered", err=True)
+        said = f"{guest.vm['name']} has reported no host keys: the one that it shows now is remembered"
+        click.echo(printable(said), err=True)
     command = _command(guest, user, known, identity, words)
     status, said = foreground.run([program, *command])
     for line in _hints(said, guest, user, known) if status == SSH_FAILED else ():
@@ -145,19 +151,32 @@ def _refusal(address: str, patience_s: float) -> str:
 
 
 def _host_keys(client: Client, vm: Json, tell: Tell) -> HostKeys:
-    """What it reported takes the place of what was remembered: guests that are made anew have new host keys."""
+    """What it reported takes the place of what was remembered: guests that are made anew have new host keys. Raises Temporary
+    where nothing is remembered, and it is not known if it reported any: who keeps us from its log may answer in its place."""
     file, until_s = hostkeys.file_of(vm["id"], os.environ), time.monotonic() + REPORT_S
     while True:
+        keys, why = [], ""
         try:
             keys = hostkeys.reported(client.vm_log(vm["id"])[0])
-        except Temporary:  # its host cannot say now what the log is
-            keys = []
+        except Temporary as error:  # its host cannot say now what the log is
+            why = error.message
         if keys:
             hostkeys.remember(file, vm["id"], keys)
-        if keys or file.exists() or time.monotonic() > until_s:
+        if keys or file.exists() or (time.monotonic() > until_s and not why):
             return HostKeys(file, bool(keys), file.exists())
+        if time.monotonic() > until_s:
+            raise Temporary(f"which host keys {vm['name']} reported cannot be known now: {why}")
         tell(f"{vm['name']}: waiting for it to report its host keys")
         time.sleep(PAUSE_S)
+
+
+def _refuse_odd(guest: Guest) -> None:
+    """An API that was taken over must not give ssh an option for an address, or anything that a configuration of ssh hands to
+    a shell (%h, %r)."""
+    with suppress(ValueError):
+        if IPv6Address(guest.address).scope_id is None and USER.fullmatch(guest.vm["user"]):
+            return
+    raise Error(f"what the API answers is not understood: {guest.vm['user']!r} at {guest.address!r}")
 
 
 def _command(guest: Guest, user: str, known: HostKeys, identity: str | None, words: tuple[str, ...]) -> list[str]:

@@ -7,11 +7,12 @@ import pytest
 
 from tests.unit.api.pubkeys import KEYS, MADE
 from ucloud.base.errors import Error
-from ucloud.cli.hostkeys import BEGIN, END, MAX_KEYS, file_of, remember, reported
+from ucloud.cli.hostkeys import BEGIN, END, MAX_KEYS, MAX_LINE_BYTES, file_of, remember, reported
 
 A, B = (" ".join(key.split()[:2]) for key in KEYS[:2])
 ID = "vm-01h00000000000000000000000"
 ECDSA = " ".join(MADE["ecdsa256"][0].split()[:2])
+PARTS = b"\0\0\0\x0bssh-ed25519" + bytes(4 * MAX_LINE_BYTES)  # very many: a guest may write a line as long as its log
 
 
 def block(*lines: str) -> bytes:
@@ -37,6 +38,7 @@ def block(*lines: str) -> bytes:
         (block(f"sshd: invalid user {A}"), []),
         (block(A).replace(BEGIN, BEGIN + b" "), []),
         (block(*[A] * 99), [A] * MAX_KEYS),
+        (block(f"ssh-ed25519 {base64.b64encode(PARTS).decode()}", B), [B]),
     ],
 )
 def test_the_last_complete_block_is_believed(log: bytes, keys: list[str]) -> None:

@@ -152,6 +152,37 @@ def test_of_who_never_reports_the_first_key_is_remembered_and_that_is_said(
     assert place.known_hosts.parent.is_dir(), "ssh writes into it"
 
 
+def test_who_cannot_be_asked_what_it_reported_is_not_trusted_at_first_sight(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cuts the cloud off from its host may well answer in its place."""
+    monkeypatch.setattr(ssh, "REPORT_S", 0.01)
+    place.told.logs = [Temporary("h1 is away")]
+    result = place.run()
+    assert result.exit_code == 1
+    assert "Error: which host keys web reported cannot be known now: h1 is away" in result.stderr
+    assert not (place.home / "arguments").exists(), "ssh is not started"
+
+
+@pytest.mark.parametrize(
+    "vm",
+    [
+        {"ports": [PUBLIC | {"ipv6": "-oProxyCommand=touch x"}]},
+        {"ports": [PUBLIC | {"ipv6": "fe80::1%$(touch x)"}]},
+        {"user": "-oProxyCommand=touch x"},
+        {"user": "root$(touch x)"},
+        {"user": "root\n"},
+    ],
+)
+def test_an_api_that_was_taken_over_gives_ssh_no_options(place: Place, vm: Json) -> None:
+    place.told.vms = [VM | vm]
+    place.open[place.told.vms[0]["ports"][0]["ipv6"]] = place.open[PUBLIC["ipv6"]]
+    result = place.run()
+    assert result.exit_code == 1
+    assert "Error: what the API answers is not understood: " in result.stderr
+    assert not (place.home / "arguments").exists(), "ssh is not started"
+
+
 def test_a_report_that_comes_late_is_waited_for(place: Place) -> None:
     place.told.logs = [b"", b"", block(KEY)]
     result = place.run()
