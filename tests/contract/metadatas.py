@@ -55,6 +55,7 @@ def metadata() -> Iterator[Subject]:
             },
             strays={
                 "a file": lambda: (directory / "1-vm-9").write_bytes(b"{}"),
+                "begun": lambda: (directory / ".1-vm-9").write_bytes(b"{"),
                 "of another name": lambda: (directory / "passwords").write_bytes(b"x"),
                 "another's": lambda: (directory / "2-vm-1").write_bytes(file.read_bytes()),
             },

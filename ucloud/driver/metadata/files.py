@@ -28,17 +28,23 @@ class MetadataFiles:
         self._seen: dict[str, tuple[tuple[int, ...], Metadata | None]] = {}  # what was read of each, and how it looked then
 
     def actual(self) -> Mapping[str, Metadata | None]:
-        """Reads only what has changed since the last time."""
-        seen = {}
+        """Reads only what has changed since the last time. What a daemon that died had begun to write is there, too: it is not
+        as it should be."""
+        seen: dict[str, tuple[tuple[int, ...], Metadata | None]] = {}
         with refused(self._directory):
-            for file in self._files():
+            files = list(self._directory.glob("*"))
+            begun = [file.name[1:] for file in files if file.name.startswith(".")]
+            for file in files:
+                if file.name.startswith("."):
+                    continue
                 with suppress(FileNotFoundError):
                     found = file.stat()
                     stamp = (found.st_ino, found.st_size, found.st_ctime_ns)
                     before = self._seen.get(file.name)
                     seen[file.name] = before if before and before[0] == stamp else (stamp, read(file))
         self._seen = seen
-        return {name.replace("-", "/", 1): thing for name, (_, thing) in seen.items()}
+        things = dict.fromkeys(begun) | {name: thing for name, (_, thing) in seen.items()}
+        return {name.replace("-", "/", 1): thing for name, thing in things.items()}
 
     def changed_ns(self) -> int:
         """When something was added or removed for the last time, by the system's clock. Raises Temporary when the directory is
@@ -66,9 +72,6 @@ class MetadataFiles:
                 file = self._file(key)
                 for trace in (file, hidden(file)):
                     trace.unlink(missing_ok=True)
-
-    def _files(self) -> list[Path]:
-        return [file for file in self._directory.glob("*") if not file.name.startswith(".")]
 
     def _file(self, key: str) -> Path:
         return self._directory / key.replace("/", "-", 1)
