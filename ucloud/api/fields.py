@@ -22,6 +22,7 @@ NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
 MAX_PORTS = 8  # of a VM: they are part of its record
 MAX_KEYS = 16  # of a VM
+MAX_KEY_CHARACTERS = 4096  # the longest that ssh takes has 2,800; a guest may ask for all of its 16 as often as it likes
 MAX_USER_DATA_BYTES = 64 * 1024
 MAX_METADATA = 32
 MAX_LABELS = 16
@@ -134,8 +135,8 @@ Networks: TypeAlias = Annotated[
 KeyLine: TypeAlias = Annotated[
     str,
     ruled(
-        "the line of a .pub file, as ssh-keygen makes it, of at most 16,384 characters",
-        max_length=16 * 1024,
+        f"the line of a .pub file, as ssh-keygen makes it, of at most {MAX_KEY_CHARACTERS:,} characters",
+        max_length=MAX_KEY_CHARACTERS,
         examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOvTdxtK7ij70H+Ov7stVQXcawsuhibudQnSanC8yfx2 me@home"],
     ),
 ]

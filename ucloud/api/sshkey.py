@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from ucloud.base.errors import Invalid
 
-MAX_CHARACTERS = 16 * 1024
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 16384  # OpenSSH takes no larger ones
 MAX_EXPONENT = 1 << 32  # usual is 65537; each login would cost the guest more
 TYPES = (
