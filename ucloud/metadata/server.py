@@ -169,12 +169,13 @@ class Conversation(asyncio.Protocol):
 
     def _answer(self, event: h11.Request) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+        with_body = event.method != b"HEAD"
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-            self._say(BODILESS)
+            self._say(BODILESS, with_body=with_body)
             return
         request = Request(event.method.decode("latin-1"), event.target.decode("latin-1"), headers)
         try:
-            self._say(self._server.reply(self._source, request), with_body=request.method != "HEAD")
+            self._say(self._server.reply(self._source, request), with_body=with_body)
         except Temporary as error:
             self.hang_up()
             self._server.end(error)

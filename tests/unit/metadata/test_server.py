@@ -50,6 +50,20 @@ def test_a_head_that_comes_as_a_whole_is_no_larger_than_others(lines: int, statu
     assert asyncio.run(asyncio.wait_for(ask(), DEADLINE_S)) == status
 
 
+def test_an_error_has_no_body_either_where_none_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    """What asyncio says of an exception are many lines in a log, for each request."""
+
+    async def ask() -> bytes:
+        async with serving(b"web") as (port, _):
+            reader, _writer = await asked(port, b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+            return await reader.read()
+
+    answer = asyncio.run(asyncio.wait_for(ask(), DEADLINE_S))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"\r\n\r\n")
+    assert caplog.text == ""
+
+
 def test_answers_that_nobody_reads_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asked last is answered; of the others the oldest are hung up on."""
     monkeypatch.setattr(server, "MAX_UNSENT_BYTES", 40 * MIB)
