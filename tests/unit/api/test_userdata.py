@@ -98,6 +98,7 @@ def test_it_comes_in_one_way_only(ready: Cloud) -> None:
         gzip.compress(b"a" * 1000)[:-8] + b"\0" * 8,
         b"\x1f\x8b\x08" + b"\xff" * 100,
     ],
+    ids=["only its sign", "cut off", "with more behind it", "of another length", "of no kind"],  # gzip writes what time it is
 )
 def test_gzip_that_no_guest_could_unpack_is_refused(ready: Cloud, data: bytes) -> None:
     assert "cannot be unpacked" in refused(ready, **encoded(data))
