@@ -169,7 +169,9 @@ Base64: TypeAlias = Annotated[
     ),
 ]
 MetadataKey: TypeAlias = Annotated[str, Meta(pattern=f"^{METADATA_KEY}$")]
-MetadataValue: TypeAlias = Annotated[str, Meta(pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$", max_length=1024)]
+MetadataValue: TypeAlias = Annotated[  # whole metadata is refused by cloud-init where it has one of the last two (YAML)
+    str, Meta(pattern=r"^[^\u0000-\u001f\u007f-\u009f\ufffe\uffff]*$", max_length=1024)
+]
 Metadata: TypeAlias = Annotated[
     dict[MetadataKey, MetadataValue],
     ruled(

@@ -77,7 +77,7 @@ def test_no_vm_is_named_as_what_every_network_has(ready: Cloud) -> None:
             for value in (7, None, "x", "=", "aGk", "aGk=\n", "a GI", "A" * 87388, "a-_b", "H4sIAAAA")
         ),
         *(("metadata", value) for value in ([], {"A": ""}, {"": ""}, {".a": ""}, {"a/b": ""}, {"a": 1}, {"a\n": ""})),
-        *(("metadata", {"a": value}) for value in ("x\n", "\0", "\u001b", "\u0085", "x" * 1025, None)),
+        *(("metadata", {"a": value}) for value in ("x\n", "\0", "\u001b", "\u0085", "\ufffe", "x" * 1025, None)),
         *(("metadata", value) for value in ({"k" * 64: ""}, {f"k{n}": "" for n in range(33)})),
         *((later, "x") for later in ("ha", "project", "count", "pool")),
     ],
