@@ -16,6 +16,7 @@ from ucloud.ipam import allocate
 from ucloud.model import keys
 
 LOCAL = IPv6Network("fd00::/8")  # for anybody to choose from (RFC 4193)
+METADATA = "fd00:ec2::/64"  # where every network's guests reach the metadata service, without a router
 VNIS, SUBNETS, RANGES = (keys.unique(kind, "") for kind in ("vni", "subnet", "ipv4"))
 
 
@@ -95,7 +96,7 @@ def ipv6(wanted: str, is_public: bool, settings: Settings, taken: Claimed) -> st
     if not is_public and overlaps(wanted, parsed(settings.public)):
         raise refused("ipv6", f"{subnet} is for public networks")
     if overlaps(wanted, reserved(settings)):
-        raise refused("ipv6", f"{subnet} is where the cloud's own machines are")
+        raise refused("ipv6", f"{subnet} is where the cloud itself is")
     if str(subnet) in taken.subnets:
         raise refused("ipv6", f"another network has {subnet}")
     return str(subnet)
@@ -116,7 +117,7 @@ def refused(field: str, why: str) -> Invalid:
 
 
 def reserved(settings: Settings) -> tuple[IPv6Network, ...]:
-    return parsed((*settings.underlay, *settings.resolvers, *settings.routers))
+    return parsed((METADATA, *settings.underlay, *settings.resolvers, *settings.routers))
 
 
 def parsed(prefixes: Iterable[str]) -> tuple[IPv6Network, ...]:

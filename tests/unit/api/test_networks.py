@@ -94,6 +94,7 @@ def test_prefixes_are_kept_as_ucloud_writes_them(cloud: Cloud) -> None:
         ("ipv6", {"ipv6": UNDERLAY}),
         ("ipv6", {"ipv6": "fd00:beef::/64"}),
         ("ipv6", {"ipv6": "fd00:cafe::/64"}),
+        ("ipv6", {"ipv6": "fd00:ec2::/64"}),
         ("ipv6", {"ipv6": "fd12::/64", "public": True}),
         ("ipv6", {"ipv6": "2001:db9::/64", "public": True}),
         *(
