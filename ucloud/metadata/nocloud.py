@@ -28,14 +28,16 @@ def meta_data(vm: str, name: str, keys: Sequence[str], custom: Mapping[str, str]
 
 
 def network_config(ports: tuple[ManifestPort, ...]) -> dict[str, Any]:
-    """Everything else comes by router advertisements and DHCP."""
+    """Everything else comes by router advertisements and DHCP, search domains too, which networkd takes only when told."""
+    domains = {"use-domains": True}
     ethernets = {
         f"port{number}": {
             "match": {"macaddress": port.mac},
             "mtu": port.network.mtu,
             "accept-ra": True,
             "dhcp6": True,
-            "dhcp4": bool(port.ipv4),
+            "dhcp6-overrides": domains,
+            **({"dhcp4": True, "dhcp4-overrides": domains} if port.ipv4 else {}),
         }
         for number, port in enumerate(ports)
     }
