@@ -80,6 +80,7 @@ def test_two_terminals(served: Served) -> None:
             one.until("somebody else is typing")
             one.type(b"NEVER")
             one.until("not typed")
+            third.until("boots 1")  # what is typed before its terminal is set is lost
             third.type(b"SECOND")
             other.until("SECOND")
             one.type(b"\x1dt")
