@@ -19,10 +19,10 @@ from ucloud.metadata import nocloud
 
 CACHE = Path(os.environ.get("UCLOUD_CACHE", "/var/cache/ucloud"))
 PYTHON = "/usr/bin/python3"  # the one that Debian's packages are made for
-PACKAGES = """cloud-init python3-attr python3-blinker python3-certifi python3-chardet python3-charset-normalizer python3-configobj
-python3-idna python3-jinja2 python3-json-pointer python3-jsonpatch python3-jsonschema python3-jwt python3-markupsafe
-python3-netifaces python3-oauthlib python3-pkg-resources python3-pyrsistent python3-requests python3-serial python3-six
-python3-urllib3 python3-yaml"""
+PACKAGES = """cloud-init python3-attr python3-blinker python3-certifi python3-chardet python3-charset-normalizer
+python3-configobj python3-idna python3-jinja2 python3-json-pointer python3-jsonpatch python3-jsonschema python3-jwt
+python3-markupsafe python3-netifaces python3-oauthlib python3-pkg-resources python3-pyrsistent python3-requests
+python3-serial python3-six python3-urllib3 python3-yaml"""
 OWN_SYS = 'mount -t sysfs sys /sys && exec "$0" "$@"'  # where cloud-init looks for the guest's interfaces
 READER = Path(__file__).with_name("datasource.py")
 SCRIPT = b"#!/bin/sh\n\x00\xff" + bytes(range(256)) * 200
