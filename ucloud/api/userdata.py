@@ -54,11 +54,11 @@ def _check_gzip(data: bytes) -> None:
                 if left < 0:
                     raise _wrong(f"becomes more than {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
     except (OSError, EOFError, zlib.error) as error:
-        raise _wrong("begins as gzip does, and cannot be unpacked") from error
+        raise _wrong("begins as gzip does, but cannot be unpacked; pack it anew, or give it unpacked") from error
 
 
 def _wrong(why: str) -> Invalid:
-    return Invalid(f"user_data_base64: {why}", {"user_data_base64": why})
+    return Invalid(f"user_data: {why}", {"user_data_base64": why})
 
 
 def digest(data: bytes) -> str:
