@@ -87,8 +87,8 @@ class Reader:
         self._guest, self._modules, self.directory = guest, cloud_init, directory
 
     def reads(self, name: str, settings: Mapping[str, Any], firmware: Mapping[str, str]) -> dict[str, Any]:
-        told = (json.dumps(settings), json.dumps(firmware))
-        words = ("unshare", "--mount", "sh", "-c", OWN_SYS, PYTHON, READER, name, self.directory, *told)
+        both = (json.dumps(settings), json.dumps(firmware))
+        words = ("unshare", "--mount", "sh", "-c", OWN_SYS, PYTHON, READER, name, self.directory, *both)
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(self._modules)}
         with self._guest:
             done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=240)
