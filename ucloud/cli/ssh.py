@@ -197,10 +197,12 @@ def _hints(said: str, guest: Guest, user: str, known: HostKeys) -> list[str]:
     name, keys = guest.vm["name"], ", ".join(guest.vm["keys"])
     if "Permission denied (" in said:
         lets_in = f"the keys {keys} for {guest.vm['user']}" if keys else "no key"
-        return [
-            f"{name} was told to let in {lets_in}; you tried to be {user}. Use another private key by --identity FILE, or add"
-            f" one: ucloud vm set {name} --key KEY"
-        ]
+        advice = f"Add a key: ucloud vm set {name} --key KEY"
+        if keys and user != guest.vm["user"]:
+            advice = "Try without --user."
+        elif keys:
+            advice = f"Use another private key by --identity FILE. {advice}"
+        return [f"{name} was told to let in {lets_in}; you tried to be {user}. {advice}"]
     if "Host key verification failed" in said and known.are_reported:
         return [
             f"What answers at {guest.address} has another host key than {name} reported on its serial line: it is not"

@@ -283,6 +283,20 @@ def test_exit_status_and_advice(
     assert capfd.readouterr().err == "".join(f"{line}\n" for line in script.split("'")[1:2]), "ssh's own words are passed on"
 
 
+@pytest.mark.parametrize(
+    ("vm", "options", "advice"),
+    [
+        ({}, [], "Use another private key by --identity FILE. Add a key: ucloud vm set web --key KEY"),
+        ({}, ["--user", "root"], "Try without --user."),
+        ({"keys": []}, [], "web was told to let in no key; you tried to be debian. Add a key: ucloud vm set web --key KEY"),
+    ],
+)
+def test_what_to_do_when_the_guest_lets_nobody_in(place: Place, vm: Json, options: list[str], advice: str) -> None:
+    place.told.vms = [VM | vm]
+    place.fake_ssh("echo 'debian@x: Permission denied (publickey).' >&2; exit 255")
+    assert place.run(*options).stderr.endswith(f"{advice}\n")
+
+
 def test_without_ssh_there_are_words(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place.home))
     result = place.run()
