@@ -98,3 +98,13 @@ def test_after_a_reboot_the_owner_logs_in_all_the_same(owner: Person, vms: dict[
     owner.does("vm", "reset", "web-h3")
     done = owner.ssh("web-h3", mine, "hostname")
     assert (done.returncode, done.stdout) == (0, "web-h3\n"), done.stderr
+
+
+def test_a_private_network_leads_to_the_service_by_ipv4(owner: Person, vms: dict[str, str], mine: Path) -> None:
+    """Which is not the way to anywhere else."""
+    owner.does("network", "create", "office", "--ipv4", "10.1.0.0/24")
+    owner.does("vm", "attach", "web-h1", "office")
+    asking = "wget -q -O - http://169.254.169.254/latest/meta-data/instance-id; ip route | grep default"
+    wait_for(lambda: owner.ssh("web-h1", mine, asking).stdout == vms["web-h1"], "the guest to ask over the new network")
+    owner.does("vm", "detach", "web-h1", "office")
+    owner.does("network", "delete", "office")
