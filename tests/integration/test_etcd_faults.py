@@ -15,8 +15,8 @@ import pytest
 from bench.cloud import wait_for
 from bench.processes import IMAGE, PlainCloud, Process, running
 from bench.takeover import leading
-from tests.integration.everything import traces
 from tests.integration.clouds import Breakable
+from tests.integration.everything import traces
 from tests.integration.people import Remembered
 from tests.integration.plain import ETCD, bugs
 from tests.integration.rounds import Rounds
