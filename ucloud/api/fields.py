@@ -82,6 +82,16 @@ def ruled(rule: str, fits: Callable[[Any], bool] | None = None, **limits: Any) -
     return Meta(extra={"rule": rule, "fits": fits}, **limits)
 
 
+def several(most: int, example: str) -> Meta:
+    return ruled(
+        f"at most {most} names or ids, each once",
+        are_different,
+        max_length=most,
+        extra_json_schema={"uniqueItems": True},
+        examples=[[example]],
+    )
+
+
 NAME_RULE = "1 to 63 of a-z, 0-9 and -, not starting or ending with -, and not of the form of an id"
 METADATA_KEY = r"[a-z0-9][a-z0-9._-]{0,62}"
 LABELS_RULE = (
@@ -122,16 +132,7 @@ Spread: TypeAlias = Annotated[
 HostWish: TypeAlias = Annotated[
     str, ruled("a host, or a label KEY=VALUE", pattern=f"^([a-z0-9][a-z0-9-]{{0,62}}|{LABEL}=({LABEL})?)$")
 ]
-Networks: TypeAlias = Annotated[
-    list[Reference],
-    ruled(
-        f"at most {MAX_PORTS} names or ids, each once",
-        are_different,
-        max_length=MAX_PORTS,
-        extra_json_schema={"uniqueItems": True},
-        examples=[["default"]],
-    ),
-]
+Networks: TypeAlias = Annotated[list[Reference], several(MAX_PORTS, "default")]
 KeyLine: TypeAlias = Annotated[
     str,
     ruled(
@@ -140,16 +141,7 @@ KeyLine: TypeAlias = Annotated[
         examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOvTdxtK7ij70H+Ov7stVQXcawsuhibudQnSanC8yfx2 me@home"],
     ),
 ]
-Keys: TypeAlias = Annotated[
-    list[Reference],
-    ruled(
-        f"at most {MAX_KEYS} names or ids, each once",
-        are_different,
-        max_length=MAX_KEYS,
-        extra_json_schema={"uniqueItems": True},
-        examples=[["me"]],
-    ),
-]
+Keys: TypeAlias = Annotated[list[Reference], several(MAX_KEYS, "me")]
 UserText: TypeAlias = Annotated[
     str,
     ruled(

@@ -15,10 +15,10 @@ from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch, refuse_protected
 from ucloud.api.records import PROJECT, Outcome, Source, Wish, commit, find, found, fresh, get
 from ucloud.api.services import services
+from ucloud.api.uses import refuse_used
 from ucloud.base.errors import Conflict, Invalid, NotFound, Temporary
 from ucloud.driver.pool.contract import Progress
-from ucloud.model import keys
-from ucloud.model.decision import empty, unchanged
+from ucloud.model.decision import unchanged
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.record import Fact
 from ucloud.model.vm import Vm
@@ -119,24 +119,16 @@ def delete_image(reference: str) -> ImageAccepted:
             return Wish(revision=image.revision)
         heed_if_match(image)
         refuse_protected("image", image.record)
-        used_by = keys.used_by("image", image.record.id)
-        if users := _users(used_by):
-            raise Conflict(f"the image {image.record.name} is used by {', '.join(users)}", {"used_by": users})
-        wish = Wish(requires=[unchanged(image), empty(used_by)])
+        unused = refuse_used("image", image.record.id, image.record.name, _name)
+        wish = Wish(requires=[unchanged(image), unused])
         wish.put(msgspec.structs.replace(image.record, deleted_at=services().now()), image.unknown)
         return wish
 
     return accepted(commit("delete", id, make))
 
 
-def _users(prefix: str) -> list[str]:
-    """The names of some of the VMs that were cloned from it, and of images that are being."""
-    listing = services().store.list(prefix, limit=10)
-    ids = [item.key.removeprefix(prefix) for item in listing.items]
-    return [_name(id) for id in ids] + (["others"] if listing.more else [])
-
-
 def _name(id: str) -> str:
+    """Of a VM that was cloned from it, or of an image that is being."""
     user = get(Vm, Vm.at(id)) if id.startswith("vm-") else get(Image, Image.at(id))
     return user.record.name if user else id
 

@@ -16,11 +16,11 @@ from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match, patch
 from ucloud.api.records import PROJECT, Overtaken, Source, Wish, commit, commit_new, find, found, fresh, get
 from ucloud.api.services import services
-from ucloud.api.uses import NAMED, users
+from ucloud.api.uses import refuse_used, users
 from ucloud.base.errors import Conflict, Invalid, NotFound
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import absent, empty, unchanged
+from ucloud.model.decision import absent, unchanged
 from ucloud.model.key import Key, Project
 from ucloud.model.record import Fact, encode
 from ucloud.model.vm import Vm
@@ -196,12 +196,9 @@ def delete_key(reference: str) -> KeyGone:
     def make() -> Wish:
         key = found(Key, "key", id)
         heed_if_match(key)
-        ids, more = users("key", id, NAMED)
-        if ids:
-            names = [_named_user(vm) for vm in ids] + ["others"] * more
-            raise Conflict(f"the key {key.record.name} is used by {', '.join(names)}", {"used_by": names})
+        unused = refuse_used("key", id, key.record.name, _named_user)
         names_of = [keys.unique("key", PROJECT, key.record.name), _data(key.record.data)]
-        wish = Wish(deletes=[key.key, *names_of], requires=[unchanged(key), empty(keys.used_by("key", id))])
+        wish = Wish(deletes=[key.key, *names_of], requires=[unchanged(key), unused])
         project = _project(wish, fresh())
         if project and project.record.default_key == id:
             _set_default(wish, project, "")

@@ -15,12 +15,12 @@ from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import heed_if_match
 from ucloud.api.records import PROJECT, ShowSource, Source, Wish, commit, commit_new, find, found, fresh, get
 from ucloud.api.services import services
-from ucloud.api.uses import NAMED, users
+from ucloud.api.uses import refuse_used, users
 from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound
 from ucloud.base.ids import new_id
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import NotNewer, absent, empty, unchanged
+from ucloud.model.decision import NotNewer, absent, unchanged
 from ucloud.model.network import Allowed, Network
 from ucloud.model.record import Fact
 from ucloud.model.vm import Vm
@@ -226,13 +226,8 @@ def delete_network(reference: str) -> NetworkGone:
     def make() -> Wish:
         network = found(Network, "network", id)
         heed_if_match(network)
-        ids, more = users("network", id, NAMED)
-        if ids:
-            names = [_named_user(id, vm) for vm in ids] + ["others"] * more
-            raise Conflict(f"the network {network.record.name} is used by {', '.join(names)}", {"used_by": names})
-        return Wish(
-            deletes=[network.key, *claims(network.record)], requires=[unchanged(network), empty(keys.used_by("network", id))]
-        )
+        unused = refuse_used("network", id, network.record.name, lambda vm: _named_user(id, vm))
+        return Wish(deletes=[network.key, *claims(network.record)], requires=[unchanged(network), unused])
 
     outcome = commit("delete", id, make)
     return NetworkGone(Gone(id), action.show(outcome, fresh()))

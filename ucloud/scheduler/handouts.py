@@ -90,13 +90,13 @@ class Handouts:
             for copy in copies.values():
                 if copy.key not in named and copy.record.host not in doubtful:
                     manifests = keys.manifests(copy.record.host)
-                    yield _cleared(copy, "on this host", NotNewer(manifests, self._facts.seen(manifests)))
+                    yield _cleared(copy, "no VM on this host", NotNewer(manifests, self._facts.seen(manifests)))
         if blobs := self._facts.all(Blob):
             used = {key.split("/")[2] for key in (*self._facts.all(Unique), *self._facts.bad) if key.startswith(USES)}
             for blob in blobs.values():
                 is_behind = self._facts.seen(USES) < blob.revision  # its use is written with it
                 if blob.record.sha256 not in used and not is_behind:
-                    yield _cleared(blob, "", empty(keys.used_by("blob", blob.record.sha256)))
+                    yield _cleared(blob, "no VM", empty(keys.used_by("blob", blob.record.sha256)))
 
     def _is_there(self, key: str) -> bool:
         return self._facts.get(Key, key) is not None or self._facts.get(Blob, key) is not None
@@ -115,6 +115,6 @@ def copy_key(host: str, user_data: str) -> str:
     return HostBlob.at(host, "blob", user_data)
 
 
-def _cleared(fact: Fact[HostBlob] | Fact[Blob], where: str, requirement: Requirement) -> Decision:
-    reason = f"no VM {where} has this user data any more".replace("  ", " ")
+def _cleared(fact: Fact[HostBlob] | Fact[Blob], nobody: str, requirement: Requirement) -> Decision:
+    reason = f"{nobody} has this user data any more"
     return Decision(verb="clear", key=fact.key, reason=reason, deletes=(fact.key,), requires=(unchanged(fact), requirement))

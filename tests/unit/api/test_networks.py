@@ -212,7 +212,7 @@ def test_one_that_is_used_is_not_deleted(ready: Cloud) -> None:
 
 
 def test_of_many_users_some_are_named(ready: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ucloud.api.network.NAMED", 1)
+    monkeypatch.setattr("ucloud.api.uses.NAMED", 1)
     create(ready)
     ready.add_vm("web", networks=["backend"])
     assert ready.refused(409, "DELETE", "/v1/networks/backend")["details"] == {"used_by": ["web"]}
