@@ -26,6 +26,7 @@ DEFAULT_PATH = "/etc/ucloud/ucloud.toml"
 
 class Etcd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: Annotated[tuple[str, ...], Meta(min_length=1, description="URLs of all members")] = ("http://[::1]:2379",)
+    election_ms: Annotated[int, Meta(ge=100, le=10000, description="--election-timeout of its members")] = 300
 
 
 class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +40,9 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accel: Annotated[Literal["auto", "kvm", "tcg"], Meta(description="auto: kvm where a guest really boots with it")] = "auto"
     hypervisor: Annotated[Literal["qemu", "fake"], Meta(description="fake: pretends, for tests")] = "qemu"
     power_down_s: Annotated[float, Meta(ge=0, le=3600, description="how long a guest may take to shut down")] = 90.0
-    ttl_s: Annotated[float, Meta(ge=1, le=60, description="silence after which this host counts as down")] = 6.0
+    ttl_s: Annotated[
+        float, Meta(ge=2, le=60, description="silence after which this host is declared dead; the same on all hosts")
+    ] = 2.0
 
 
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +54,9 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl_s: Annotated[
         float, Meta(ge=1, le=60, description="silence after which another takes over; at least six calls of etcd")
     ] = 2.0
+    fence_command: Annotated[
+        str, Meta(description="program that cuts a dead host off a shared pool: PROGRAM POOL NAME ADDRESS ID; empty: none")
+    ] = ""
     cpu_overcommit: Annotated[float, Meta(gt=0, le=1000, description="virtual cores on one real core")] = 16.0
 
 
@@ -148,6 +154,7 @@ CHECKS: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("host", "state_dir"): (os.path.isabs, "an absolute path"),
     ("host", "run_dir"): (os.path.isabs, "an absolute path"),
     ("host", "address"): (is_ipv6, "an IPv6 address"),
+    ("control", "fence_command"): (lambda path: path == "" or os.path.isabs(path), "an absolute path"),
     ("api", "socket"): (
         lambda path: path == "" or (path[0] == "/" and len(path.encode()) < 108),
         "a path of at most 107 bytes",

@@ -27,7 +27,8 @@ class GuestNic(msgspec.Struct, frozen=True, kw_only=True):
 
 class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A guest to be. Disks are attached in order; the first is booted. cidata: the files of one more disk, which the guest can
-    only read: a file system named cidata, where cloud-init looks for them (NoCloud); {}: no such disk."""
+    only read: a file system named cidata, where cloud-init looks for them (NoCloud); {}: no such disk. leased: it must not
+    outlive its host's lease."""
 
     vm: str
     name: str
@@ -38,12 +39,13 @@ class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[GuestDisk, ...] = ()
     nics: tuple[GuestNic, ...] = ()
     cidata: Mapping[str, bytes] = {}
+    leased: bool = False
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
     """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go. macs: of the network
     interfaces that it has. cut: of those, the ones whose cable is pulled: the guest was asked to let go of them and has not, or
-    somebody took their tap away."""
+    somebody took their tap away. leased: `deadman` kills it when the host's lease runs out."""
 
     vm: str
     epoch: int
@@ -51,3 +53,4 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
     state: GuestState
     macs: frozenset[str] = frozenset()
     cut: frozenset[str] = frozenset()
+    leased: bool = False

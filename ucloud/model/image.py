@@ -4,15 +4,22 @@ from typing import ClassVar, Literal
 
 from ucloud.model.record import Record
 
+PoolFence = Literal["none", "same-kernel", "command"]
 
 class Pool(Record, frozen=True, kw_only=True):
     """Where images and disks live. Written by the API. kind `directory`: qcow2 files below `path`; `fake`:
-    the same with empty files as disks, for benchmarks and tests with the fake hypervisor."""
+    the same with empty files as disks, for benchmarks and tests with the fake hypervisor. shared: all hosts have the very same
+    files, else each has its own. fence: what makes sure that a host that was declared dead writes to a shared pool no more.
+    `same-kernel`: its hosts are namespaces of one machine, where a killed process writes no more and qemu's locks are real;
+    `command`: the server's own command ([control] fence_command) cuts the host off; `none`: nothing does, only the operator's
+    word."""
 
     prefix: ClassVar[str] = "pool/"
     name: str
     kind: Literal["directory", "fake"] = "directory"
     path: str
+    shared: bool = False
+    fence: PoolFence = "none"
     created: str
 
     @property

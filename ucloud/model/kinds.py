@@ -2,7 +2,7 @@
 
 from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.event import Event
-from ucloud.model.host import Alive, Endpoint, Host, Inventory
+from ucloud.model.host import Alive, Endpoint, Failover, Fence, Host, Inventory, JoinToken, Reconciled
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.key import Blob, HostBlob, Key, Project
 from ucloud.model.network import Network, Port
@@ -15,6 +15,8 @@ KINDS: dict[str, type[Record]] = {
     "manifest": Manifest,
     "host": Host,
     "alive": Alive,
+    "fence": Fence,
+    "cluster": Failover,
     "pool": Pool,
     "image": Image,
     "imagestate": ImageState,
@@ -30,7 +32,12 @@ KINDS: dict[str, type[Record]] = {
     "project": Project,
     "blob": Blob,
 }
-STATUS_KINDS: dict[str, type[Record]] = {"vm": Status, "inventory": Inventory, "endpoint": Endpoint}
+STATUS_KINDS: dict[str, type[Record]] = {
+    "vm": Status,
+    "inventory": Inventory,
+    "endpoint": Endpoint,
+    "reconciled": Reconciled,
+}
 
 
 def kind_of(key: str) -> type[Record] | None:
@@ -40,4 +47,6 @@ def kind_of(key: str) -> type[Record] | None:
         return STATUS_KINDS.get(rest[1]) if len(rest) > 1 else None
     if first == "manifest" and rest[1:2] == ["blob"]:
         return HostBlob
+    if first == "token":
+        return JoinToken if rest[:1] == ["join"] else None
     return KINDS.get(first)

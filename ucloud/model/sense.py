@@ -16,6 +16,7 @@ import msgspec
 from ucloud.base.clock import parse_timestamp
 from ucloud.model.bookkeeping import Idempotency
 from ucloud.model.event import Event
+from ucloud.model.host import Failover, Fence, JoinToken
 from ucloud.model.image import Image, Pool
 from ucloud.model.key import Blob, HostBlob, Key, Project
 from ucloud.model.network import ManifestPort, Network, NetworkRef, Port, VmPort
@@ -77,6 +78,14 @@ def check(key: str, record: Record) -> None:
         _check_time("created", record.created)
     elif isinstance(record, Status):
         _check_time("since", record.since)
+        for pool in record.pools:
+            _check_name("pools", pool)
+    elif isinstance(record, Fence | Failover):
+        _check_time("since", record.since)
+    elif isinstance(record, JoinToken):
+        _check_time("expires", record.expires)
+        if not SHA256.fullmatch(record.sha256):
+            raise msgspec.ValidationError(f"sha256: {record.sha256[:80]!r} is no SHA-256")
     elif isinstance(record, Event):
         _check_time("time", record.time)
 

@@ -4,9 +4,12 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from ucloud.model.image import PoolFence
 from ucloud.model.network import ManifestPort, VmPort
 from ucloud.model.record import Record
 
+Ha = Literal["restart", "never"]
+Priority = Literal["low", "normal", "high"]
 Power = Literal["on", "off"]
 Want = Literal["running", "stopped", "absent"]
 Phase = Literal["starting", "running", "stopping", "stopped", "off"]
@@ -19,7 +22,8 @@ class Vm(Record, frozen=True, kw_only=True):
     does not ask the guest first (stop --force, reset). host: the only one it may run on (an id), or a label that its host
     must have (rack=r1); "": any. spread: a group whose VMs never share a host (web), or a value of a host label (web@rack).
     keys: ids of those who may log in. user_data: SHA-256 of the `Blob`, "" for none, and its length. metadata: what its owner
-    tells the guest (/custom/KEY).
+    tells the guest (/custom/KEY). ha: what becomes of it when its host dies: it is restarted elsewhere, or waits for that host.
+    priority: whose turn it is first when there are many.
     """
 
     prefix: ClassVar[str] = "vm/"
@@ -36,6 +40,8 @@ class Vm(Record, frozen=True, kw_only=True):
     hard: bool = False
     host: str = ""
     spread: str = ""
+    ha: Ha = "restart"
+    priority: Priority = "normal"
     labels: dict[str, str] = {}
     delete_protection: bool = False
     ports: tuple[VmPort, ...] = ()  # at most one on each network
@@ -78,6 +84,13 @@ class PoolRef(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: str
     path: str
+    shared: bool = False
+    fence: PoolFence = "none"
+
+    @property
+    def needs_lease(self) -> bool:
+        """A guest with a disk in it must not outlive its host's lease."""
+        return self.shared and self.fence != "none"
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +115,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     boots: int
     want: Want
     hard: bool = False
+    ha: Ha = "restart"
     cpus: int
     memory_mib: int
     disks: tuple[Disk, ...] = ()
@@ -116,12 +130,18 @@ class Manifest(Record, frozen=True, kw_only=True):
     def key(self) -> str:
         return self.at(self.host, self.vm)
 
+    @property
+    def needs_lease(self) -> bool:
+        return any(disk.pool.needs_lease for disk in self.disks)
+
 
 class Status(Record, frozen=True, kw_only=True):
     """What the host sees of a VM, written by that host on change only.
 
     phase: `off` means that the guest powered itself off (it stays off until `boots` rises), `stopped` that it was told
-    to. crashes: how often it died by itself since it was told to boot. error: the last failure, "" after a success.
+    to. crashes: how often it died by itself since it was told to boot. error: the last failure, "" after a success. ha, pools:
+    as in the manifest, so that it is known what the host has agreed to. leased: its guest, if there is one, is killed when the
+    host's lease runs out.
     """
 
     prefix: ClassVar[str] = "status/"
@@ -133,6 +153,9 @@ class Status(Record, frozen=True, kw_only=True):
     since: str
     crashes: int = 0
     error: str = ""
+    ha: Ha = "restart"
+    pools: tuple[str, ...] = ()
+    leased: bool = False
     revisions: dict[str, int] = msgspec.field(name="from", default_factory=dict)
 
     @property

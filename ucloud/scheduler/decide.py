@@ -224,7 +224,8 @@ def manifest_for(
     others: revisions of what it is made from besides VM and pool. lines: of its keys."""
     record = vm.record
     want: Want = "absent" if record.deleted_at else "running" if record.power == "on" else "stopped"
-    ref = PoolRef(name=pool.record.name, kind=pool.record.kind, path=pool.record.path)
+    stored = pool.record
+    ref = PoolRef(name=stored.name, kind=stored.kind, path=stored.path, shared=stored.shared, fence=stored.fence)
     return Manifest(
         host=placement.host,
         vm=record.id,
@@ -233,6 +234,7 @@ def manifest_for(
         boots=record.boots,
         want=want,
         hard=record.hard,
+        ha=record.ha,
         cpus=record.cpus,
         memory_mib=record.memory_mib,
         disks=(Disk(name="root", pool=ref, image=record.image, size_mib=record.disk_mib),),
