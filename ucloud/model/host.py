@@ -59,8 +59,8 @@ class Fence(Record, frozen=True, kw_only=True):
     committed. Written by the host manager. See doc/fencing.md.
 
     number: rises with every fence of the host. boot: of the machine that is meant, as its inventory said last. phase:
-    `fencing` while pools are made safe; `fenced`: for each pool in `proofs` no guest of that host writes to it any more, and why
-    that is so, in words. errors: pool → why it could not be made safe yet.
+    `fencing` while pools are made safe; `fenced`: for each pool in `proofs` no guest of that host writes to it any more, and
+    why that is so, in words. errors: pool → why it could not be made safe yet.
     """
 
     prefix: ClassVar[str] = "fence/"
