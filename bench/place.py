@@ -29,7 +29,7 @@ ROUNDS = 5
 AIM_PER_S = 2000.0
 CREATED = "2026-11-22T12:00:00.000Z"
 POOL = Pool(name="local", path="/var/lib/ucloud/pool/local", created=CREATED)
-PREFIXES = ("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "network/", "port/")
+PREFIXES = ("vm/", "placement/", "manifest/", "host/", "alive/", "fence/", "status/", "pool/", "network/", "port/")
 
 
 class Bench:

@@ -11,7 +11,7 @@ from ucloud.base.errors import Temporary
 from ucloud.ipam import allocate
 from ucloud.model import eui64
 from ucloud.model.decision import Decision, Requirement
-from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.host import Alive, Fence, Host, Inventory
 from ucloud.model.image import Pool
 from ucloud.model.key import Blob, Key
 from ucloud.model.network import Network, VmPort
@@ -25,7 +25,7 @@ NOW_S = 1_800_000_000.0
 NOW = "2027-01-15T08:00:00.000Z"
 EARLIER = "2026-12-24T18:00:00.000Z"
 PREFIXES = (
-    *("vm/", "placement/", "manifest/", "host/", "alive/", "status/", "pool/", "network/", "port/"),
+    *("vm/", "placement/", "manifest/", "host/", "alive/", "fence/", "status/", "pool/", "network/", "port/"),
     *("key/", "blob/", "use/blob/"),
     *("lock/", "idempotency/"),
 )
@@ -123,8 +123,15 @@ def host(id: str, has_mib: int = 4096, has_cpus: int = 4, **changes: object) -> 
     return wanted, Alive(host=id, boot="boot-1"), has
 
 
-def pool(name: str = "local") -> Pool:
-    return Pool(name=name, path="/pool", created=EARLIER)
+def fence(host: str = "host-1", number: int = 1, phase: str = "fenced", **changes: object) -> Fence:
+    """What the host manager says of a host that it has declared dead."""
+    plain: dict[str, object] = {"boot": "boot-1", "since": EARLIER, "reason": "its heartbeat was not renewed"}
+    return Fence(host=host, number=number, phase=phase, **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def pool(name: str = "local", **changes: object) -> Pool:
+    plain: dict[str, object] = {"path": "/pool", "created": EARLIER}
+    return Pool(name=name, **{**plain, **changes})  # type: ignore[arg-type]
 
 
 def placement(vm: str = "vm-a", host: str = "", **changes: object) -> Placement:

@@ -39,7 +39,7 @@ LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; w
     "scheduler": (
         scheduler,
         (
-            *("vm/", "pool/", "host/", "alive/", "status/", "placement/", "manifest/"),
+            *("vm/", "pool/", "host/", "alive/", "fence/", "status/", "placement/", "manifest/"),
             *("network/", "port/", "key/", "blob/", "use/blob/"),
         ),
     ),

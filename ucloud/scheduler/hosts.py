@@ -12,9 +12,9 @@ from collections.abc import Callable
 import msgspec
 
 from ucloud.model import keys
-from ucloud.model.decision import NotNewer, Requirement, unchanged
+from ucloud.model.decision import NotNewer, Requirement, absent, unchanged
 from ucloud.model.facts import Facts
-from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.host import Alive, Fence, Host, Inventory
 from ucloud.model.kinds import kind_of
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
@@ -32,7 +32,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Room(msgspec.Struct):
-    """What is left of a host, and the facts that say so. is_open: it is alive and enabled, and takes new VMs."""
+    """What is left of a host, and the facts that say so. is_open: it takes new VMs."""
 
     host: Host
     is_open: bool
@@ -109,7 +109,8 @@ class Hosts:
 
     def rests_on(self, vm: Vm, room: Room) -> tuple[Requirement, ...]:
         """What a placement of this VM there rests on."""
-        return (*room.facts, *(self._spread.rests_on(vm, room.host) if vm.spread else ()))
+        no_fence = absent(keys.fence(room.host.id))
+        return (*room.facts, no_fence, *(self._spread.rests_on(vm, room.host) if vm.spread else ()))
 
     def why_not(self, vm: Vm) -> str:
         """Why `take` found nothing, in words."""
@@ -143,8 +144,15 @@ class Hosts:
     def _why_no_room(self, host: Fact[Host] | None) -> str:
         if host is None:
             return "is no host of this cloud"
-        if not self._facts.get(Alive, Alive.at(host.record.id)):
+        if host.record.removed_at:
+            return "is to be removed"
+        alive, fence = self._facts.get(Alive, Alive.at(host.record.id)), keys.fence(host.record.id)
+        if alive is None:
             return "is down"
+        if self._facts.get(Fence, fence) or fence in self._facts.bad:
+            return "is back, and is made ready"
+        if alive.record.degraded:
+            return "has a host daemon that does not answer"
         return "has not said what it has, or said what cannot be read" if host.record.enabled else "is disabled"
 
     def _among(self, vm: Vm) -> str:
@@ -230,8 +238,16 @@ def rooms(facts: Facts, policy: Policy) -> list[Room]:
         lives = (unchanged(alive),) if alive else ()
         rests_on = (unchanged(host), *lives, unchanged(inventory), NotNewer(manifests, facts.seen(manifests)))
         left = (cpus * policy.cpu_overcommit - cpus_used, memory_mib - memory_used_mib)
-        found.append(Room(host.record, host.record.enabled and alive is not None, cpus, *left, rests_on))
+        found.append(Room(host.record, is_open(facts, host.record, alive), cpus, *left, rests_on))
     return found
+
+
+def is_open(facts: Facts, host: Host, alive: Fact[Alive] | None) -> bool:
+    """Whether the host takes new VMs."""
+    fence = keys.fence(host.id)
+    is_fenced = facts.get(Fence, fence) is not None or fence in facts.bad
+    is_well = alive is not None and not alive.record.degraded
+    return host.enabled and not host.removed_at and is_well and not is_fenced
 
 
 def is_news(said: str, reason: str, vm: Vm) -> bool:

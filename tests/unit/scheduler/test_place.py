@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.unit.world import EARLIER, NOW, NOW_S, World, host, manifest, placement, pool, vm
+from tests.unit.world import EARLIER, NOW, NOW_S, World, fence, host, manifest, placement, pool, vm
 from ucloud.model.decision import Decision, NotNewer, Unchanged
+from ucloud.model.host import Alive
 from ucloud.model.image import Pool
 from ucloud.model.vm import Disk, Manifest, Placement, PoolRef
 from ucloud.scheduler.decide import decide
@@ -50,6 +51,7 @@ def test_a_placement_rests_on_everything_it_looked_at() -> None:
     decision = next(decision for decision in decisions(world) if decision.verb == "place")
     keys = ("vm/vm-a", "pool/local", "host/host-1", "alive/host-1", "status/host-1/inventory")
     others = {Unchanged("placement/vm-a", 0), NotNewer("manifest/host-1/", world.view.seen("manifest/"))}
+    others |= {Unchanged("fence/host-1", 0)}
     assert set(decision.requires) == {Unchanged(key, revision[key]) for key in keys} | others
 
 
@@ -134,6 +136,27 @@ def test_it_says_why_a_vm_fits_nowhere(hosts: list, wanted: object, reason: str)
 def test_a_host_counts_only_when_it_is_wanted_and_alive_and_has_said_what_it_has(missing: int) -> None:
     known = [record for index, record in enumerate(host("host-1")) if index != missing]
     assert places(World(pool(), *known, vm())) == {"vm-a": "no host is alive and enabled"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"removed_at": NOW}, "is to be removed"),
+        (Alive(host="host-1", boot="boot-1", degraded=True), "has a host daemon that does not answer"),
+        (fence("host-1", phase="fencing"), "is back, and is made ready"),
+        (fence("host-1"), "is back, and is made ready"),
+        (b"?", "is back, and is made ready"),
+    ],
+)
+def test_a_host_that_takes_no_new_vms_is_named_with_the_reason(change: object, reason: str) -> None:
+    world = World(pool(), *host("host-1", **(change if isinstance(change, dict) else {})), vm(host="host-1"))
+    if isinstance(change, bytes):
+        world.store.commit({"fence/host-1": change})
+    elif not isinstance(change, dict):
+        world.put(change)  # type: ignore[arg-type]
+    assert places(world) == {"vm-a": f"1, where it shall run, {reason}"}
+    world.put(*host("host-2"), vm("vm-b"))
+    assert places(world)["vm-b"] == "host-2"
 
 
 @pytest.mark.parametrize(
