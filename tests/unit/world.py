@@ -146,7 +146,7 @@ def manifest(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Manif
 
 
 def status(vm: str = "vm-a", host: str = "host-1", **changes: object) -> Status:
-    plain: dict[str, object] = {"epoch": 1, "boots": 1, "phase": "running", "since": EARLIER}
+    plain: dict[str, object] = {"epoch": 1, "boots": 1, "phase": "running", "since": EARLIER, "pools": ("local",)}
     return Status(host=host, vm=vm, **{**plain, **changes})  # type: ignore[arg-type]
 
 

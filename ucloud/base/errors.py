@@ -12,6 +12,7 @@
     ├── RateLimited        429
     ├── NoCapacity         507  more than there is
     └── Temporary          503  the world is not ready; try again after `retry_s`
+        └── NotYet         503  it is about to be ready: worth asking for every second
 
 In loops only Conflict (look again) and Temporary (said in the status, tried again) are expected; anything else is a bug
 and crashes the daemon, which its supervisor starts again.
@@ -90,3 +91,7 @@ class Temporary(Error):
     def __init__(self, message: str, retry_s: float = 1.0, details: Mapping[str, object] | None = None) -> None:
         super().__init__(message, details)
         self.retry_s = retry_s
+
+
+class NotYet(Temporary):
+    """Nothing has happened."""

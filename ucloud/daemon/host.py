@@ -100,4 +100,5 @@ def inventory(config: Config, hypervisor: Hypervisor) -> Inventory:
         hypervisor=hypervisor.name,
         accel=hypervisor.accel,
         version=ucloud.__version__,
+        boot=drivers.machine.boot_id(),
     )

@@ -13,18 +13,20 @@ from ucloud.base.clock import timestamp
 from ucloud.model import keys
 from ucloud.model.decision import Decision, Requirement, absent, unchanged
 from ucloud.model.guest import Guest
+from ucloud.model.host import Fence, Reconciled
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Phase, Status
 
-Verb = Literal["start", "wire", "unwire", "power-down", "kill", "erase"]
+Verb = Literal["start", "wire", "unwire", "guard", "power-down", "kill", "erase", "clean"]
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Something to do to the world, safe to repeat.
 
     start: make ports, disks and the guest. wire: make ports and the running guest's interfaces as the manifest says.
-    unwire: remove the ports of a VM whose guest is gone. power-down: ask the guest. kill: end it at once. erase: remove disks
-    (if the manifest says so), ports, logs and all other traces of a VM whose guest is gone.
+    unwire: remove the ports of a VM whose guest is gone. guard: from now on the guest must not outlive the host's lease.
+    power-down: ask the guest. kill: end it at once. erase: remove disks (if the manifest says so), ports, logs and all other
+    traces of a VM whose guest is gone. clean: end whatever is left of any guest of this host, which `vm` names then.
     """
 
     verb: Verb
@@ -41,7 +43,11 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     errors: what the last step failed with. held: acts that are not due (again) yet. asked_s: for how long the guest has
     been asked to power down. erased: VMs of which, under their present manifest, everything was removed. wired: VMs
-    that have ports here, or parts of them, and the ports' MACs.
+    that have ports here, or parts of them, and the ports' MACs. may_start: this host has its lease.
+
+    fence: this host was declared dead. reconciled: the last one of which it said that nothing is left running. boot: of this
+    machine. at_rest: no act and no commit was under way when the guests were looked at. is_clean: whatever was left of any
+    guest was ended under this fence.
     """
 
     host: str
@@ -54,10 +60,19 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     erased: frozenset[str] = frozenset()
     wired: Mapping[str, frozenset[str]] = {}
     power_down_s: float = 90.0
+    may_start: bool = True
+    fence: Fact[Fence] | None = None
+    reconciled: Reconciled | None = None
+    boot: str = ""
+    at_rest: bool = True
+    is_clean: bool = False
 
 
 def decide(world: World, now_s: float) -> dict[str, Step]:
-    """A guest runs only where a manifest wants it, and never before the status says so: at most one step for each VM."""
+    """A guest runs only where a manifest wants it, never before the status says so, and never under a fence: at most one step
+    for each VM, and for the host itself under its own id."""
+    if world.fence:
+        return reconcile(world, world.fence)
     steps: dict[str, Step] = {}
     for vm in sorted({*world.manifests, *world.statuses, *world.guests}):
         manifest, status, guest = world.manifests.get(vm), world.statuses.get(vm), world.guests.get(vm)
@@ -65,14 +80,36 @@ def decide(world: World, now_s: float) -> dict[str, Step]:
             step = without_manifest(world, vm, status, guest)
         elif manifest.record.want == "absent":
             step = remove(world, manifest, status, guest)
+        elif guest and manifest.record.needs_lease and not guest.leased:
+            step = Act(verb="guard", vm=vm, reason="one of its disks is in a pool that hosts share")
         elif manifest.record.want == "stopped":
             step = stop(world, manifest, status, guest, now_s)
         else:
             step = run(world, manifest, status, guest, now_s)
         if isinstance(step, Act) and (vm, step.verb) in world.held:
             step = complain(status, world.errors.get(vm, ""))
+        if isinstance(step, Decision):
+            step = msgspec.structs.replace(step, requires=(*step.requires, absent(keys.fence(world.host))))
         if step:
             steps[vm] = step
+    return steps
+
+
+def reconcile(world: World, fence: Fact[Fence]) -> dict[str, Step]:
+    """This host was declared dead: whatever runs here may run elsewhere, too. Every guest is killed, whatever the manifests
+    say, and the ports of each go, as its addresses may be elsewhere; nothing else begins. That nothing runs is said when
+    no worker is at anything that began before. The statuses stay as they are until the fence has gone."""
+    number, reason = fence.record.number, f"this host was declared dead (fence {fence.record.number})"
+    acts = [Act(verb="kill", vm=vm, reason=reason) for vm in world.guests]
+    acts += [Act(verb="unwire", vm=vm, reason=reason) for vm in world.wired if vm not in world.guests]
+    is_quiet = world.at_rest and not world.guests
+    if is_quiet and not world.is_clean:
+        acts.append(Act(verb="clean", vm=world.host, reason=reason))
+    steps: dict[str, Step] = {act.vm: act for act in acts if (act.vm, act.verb) not in world.held}
+    said = Reconciled(host=world.host, number=number, boot=world.boot)
+    if is_quiet and world.is_clean and world.reconciled != said:
+        reason = f"nothing runs here that was started before fence {number}"
+        steps[world.host] = Decision(verb="say", key=said.key, reason=reason, puts=(said,), requires=(unchanged(fence),))
     return steps
 
 
@@ -85,12 +122,16 @@ def complain(status: Fact[Status] | None, error: str) -> Decision | None:
 
 
 def without_manifest(world: World, vm: str, status: Fact[Status] | None, guest: Guest | None) -> Step | None:
-    """Nothing says that this VM belongs here. Its disks stay: only a manifest deletes disks."""
+    """Nothing says that this VM belongs here, any more perhaps: another host may have it. Its disks stay: only a manifest
+    deletes disks."""
     if guest:
         return Act(verb="kill", vm=vm, reason="no manifest names it here")
+    if status and vm not in world.erased:
+        return Act(verb="erase", vm=vm, reason="no manifest names it here")
     if status:
         requires = (unchanged(status), absent(Manifest.at(world.host, vm)))
-        return Decision(verb="clear", key=status.key, reason="no manifest", deletes=(status.key,), requires=requires)
+        reason = "no manifest names it here, and only its disks are left"
+        return Decision(verb="leave", key=status.key, reason=reason, deletes=(status.key,), requires=requires)
     return None
 
 
@@ -120,6 +161,8 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
     """A guest runs once for each (epoch, boots), unless it crashed."""
     told = manifest.record
     wired = world.wired.get(told.vm, frozenset())
+    if guest is None and wired and not world.may_start:  # it is about to be elsewhere, if it is not yet
+        return Act(verb="unwire", vm=told.vm, reason="this host has lost its lease")
     if guest is None and not wired <= macs_of(told):  # before it is confirmed: their addresses may be somebody else's soon
         return Act(verb="unwire", vm=told.vm, reason="its ports are not as told")
     if guest and (guest.epoch, guest.boots) != (told.epoch, told.boots):
@@ -181,8 +224,8 @@ def say(
     crashes: int = 0,
     error: str = "",
 ) -> Decision | None:
-    """Commit the status if it says anything new. It rests on the manifest being unchanged and on no fence on this host."""
-    told = manifest.record
+    """Commit the status if it says anything new. It rests on the manifest being unchanged."""
+    told, guest = manifest.record, world.guests.get(manifest.record.vm)
     said = Status(
         host=world.host,
         vm=told.vm,
@@ -192,11 +235,14 @@ def say(
         since=status.record.since if status and status.record.phase == phase else timestamp(now_s),
         crashes=crashes,
         error=world.errors.get(told.vm, error),
+        ha=told.ha,
+        pools=tuple(sorted({disk.pool.name for disk in told.disks})),
+        leased=guest.leased if guest else told.needs_lease,
         revisions=told.revisions,
     )
     if status and status.record == said:
         return None
     before: Requirement = unchanged(status) if status else absent(said.key)
-    requires = (before, unchanged(manifest), absent(keys.fence(world.host)))
+    requires = (before, unchanged(manifest))
     reason = f"{phase}, boot {told.boots}" + (f": {said.error}" if said.error else "")
     return Decision(verb="say", key=said.key, reason=reason, puts=(said,), requires=requires)

@@ -6,14 +6,14 @@ may be killed at any moment: everything is found again by looking.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from queue import SimpleQueue
 
 import msgspec
 
 from ucloud.base.clock import Clock
-from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, Temporary
+from ucloud.base.errors import Conflict, Error, Invalid, NoCapacity, NotYet, Temporary
 from ucloud.base.text import one_line
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.pool.contract import Pool
@@ -25,10 +25,11 @@ from ucloud.host.news import news_of
 from ucloud.host.retry import Retry
 from ucloud.host.userdata import UserData
 from ucloud.loop import MAX_VIEW_AGE_S
+from ucloud.model import keys
 from ucloud.model.decision import Decision, absent, unchanged
 from ucloud.model.event import News
 from ucloud.model.guest import Guest
-from ucloud.model.host import Endpoint, Host, Inventory
+from ucloud.model.host import Endpoint, Fence, Host, Inventory, Reconciled
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, PoolRef, Status, Vm
 from ucloud.store.contract import Store
@@ -54,7 +55,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class HostLoop:
     """`pools` gives the driver of a pool that a manifest names, `cidata` the files for a guest with this user data; `inventory`
-    and `endpoint` are what this host says of itself, without the strays, which the loop fills in."""
+    and `endpoint` are what this host says of itself, without the strays, which the loop fills in. may_start: whether this host
+    has its lease, asked right before each start, from any thread. beat: called after every look."""
 
     name = "host"
 
@@ -73,8 +75,11 @@ class HostLoop:
         endpoint: Endpoint,
         power_down_s: float = 90.0,
         journal: Journal | None = None,
+        may_start: Callable[[], bool] = lambda: True,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.host = inventory.host
+        self._may_start, self._beat = may_start, beat
         self._journal = journal
         self._news: dict[str, News] = {}  # VM → what to tell once its step is done
         self._store, self._view, self._clock = store, view, clock
@@ -86,7 +91,8 @@ class HostLoop:
         self._errors: dict[str, tuple[Verb, str]] = {}  # VM → the act that failed last, and why
         self._retries: dict[tuple[str, Verb], Retry] = {}
         self._refused: dict[str, Retry] = {}  # VM → commits in a row that failed
-        self._erased: dict[str, Manifest] = {}
+        self._erased: dict[str, Manifest | None] = {}
+        self._fenced, self._is_clean = 0, False  # number of the fence that is there, 0: none; whether nothing is left under it
         self._trimmed_s = clock.monotonic_s()
         self._due: set[str] = set()  # VMs of which something changed, or whose step had to wait
         self._stepped_s = self._looked_s = float("-inf")  # when last, and when last at all VMs
@@ -94,24 +100,34 @@ class HostLoop:
         hypervisor.subscribe(self._guests_changed.set)
 
     def step(self) -> float:
-        """Look at the VMs that something happened to, so that a change costs what it is, not what the host is; and at all
-        of them once in a while."""
+        """Look, and have done what is to be done; answers when to look again. That the store is away is no fault of ours."""
         busy = self._executor.busy()  # before looking: what ends while we look is looked at the next time
         while not self._outcomes.empty():
             outcome = self._outcomes.get()
             self._learn(outcome)
             self._due.add(outcome.vm)
         self._trim()
-        self._refresh()
-        if self._view.age_s > MAX_VIEW_AGE_S:
-            return 1.0
+        try:
+            self._refresh()
+            is_known = self._view.age_s <= MAX_VIEW_AGE_S and keys.fence(self.host) not in self._view.bad
+        except Temporary:
+            self._beat()
+            raise
+        pause_s = self._do_steps(busy) if is_known else 1.0
+        self._beat()
+        return pause_s
+
+    def _do_steps(self, busy: Collection[str]) -> float:
+        """For the VMs that something happened to, so that a change costs what it is, not what the host is; and for all of them
+        once in a while, and under a fence."""
         now_s = self._clock.monotonic_s()
         self._note_retries(now_s)
-        everything = now_s - self._looked_s >= PERIOD_S
-        world = self._look(None if everything else self._due)
+        self._note_fence()
+        everything = now_s - self._looked_s >= PERIOD_S or self._fenced > 0
+        world = msgspec.structs.replace(self._look(None if everything else self._due), at_rest=not busy)
         if everything:
             self._network.keep(with_network(world), world.manifests.keys(), self._unreadable(None))
-        steps: dict[str, Step] = {**decide(world, self._clock.now_s()), **(self._own(world) if everything else {})}
+        steps: dict[str, Step] = {**(self._own(world) if everything else {}), **decide(world, self._clock.now_s())}
         self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
         self._due = {vm for vm in steps if vm in busy or not self._seen(vm) or self._is_refused(vm)}
         for vm, step in steps.items():
@@ -131,6 +147,15 @@ class HostLoop:
                 case _:  # a fence, or what this host says of itself
                     self._looked_s = float("-inf")
 
+    def _note_fence(self) -> None:
+        """Whatever failed before it came, or while it was there, is tried again at once."""
+        fence = self._view.get(Fence, keys.fence(self.host))
+        number = fence.record.number if fence else 0
+        if number != self._fenced:
+            self._fenced, self._is_clean = number, False
+            self._errors.clear()
+            self._retries.clear()
+
     def _note_retries(self, now_s: float) -> None:
         for (vm, verb), retry in self._retries.items():
             if verb == "power-down" or self._stepped_s < retry.due_s <= now_s:
@@ -148,12 +173,14 @@ class HostLoop:
 
     def _look(self, vms: set[str] | None) -> World:
         """What there is of these VMs, or of all."""
-        unreadable = self._unreadable(vms)
+        unreadable = set() if self._fenced else self._unreadable(vms)
         manifests = {fact.record.vm: fact for fact in self._told(vms) if fact.record.vm not in unreadable}
         statuses = {fact.record.vm: fact for fact in self._said(vms) if fact.record.vm not in unreadable}
         guests = {vm: guest for vm, guest in self._hypervisor.actual(vms).items() if vm not in unreadable}
         now_s = self._clock.monotonic_s()
-        self._tidy(vms, {*manifests, *statuses, *guests}, {vm: fact.record for vm, fact in manifests.items()}, guests)
+        known = {*manifests, *statuses, *guests, self.host}
+        self._tidy(vms, known, {vm: fact.record for vm, fact in manifests.items()}, guests)
+        reconciled = self._view.get(Reconciled, Reconciled.at(self.host, "reconciled"))
         asked = {vm: retry for (vm, verb), retry in self._retries.items() if verb == "power-down"}
         return World(
             host=self.host,
@@ -164,10 +191,15 @@ class HostLoop:
             held=frozenset(key for key, retry in self._retries.items() if retry.due_s > now_s),
             asked_s={vm: now_s - retry.first_s for vm, retry in asked.items()},
             erased=frozenset(
-                vm for vm, manifest in self._erased.items() if vm in manifests and manifests[vm].record == manifest
+                vm for vm, told in self._erased.items() if told == (manifests[vm].record if vm in manifests else None)
             ),
             wired=self._network.wired,
             power_down_s=self._power_down_s,
+            may_start=self._may_start(),
+            fence=self._view.get(Fence, keys.fence(self.host)),
+            reconciled=reconciled.record if reconciled else None,
+            boot=self._inventory.boot,
+            is_clean=self._is_clean,
         )
 
     def _unreadable(self, vms: set[str] | None) -> set[str]:
@@ -298,10 +330,15 @@ class HostLoop:
             self._wire(act.manifest)
         elif act.verb == "unwire":
             self._network.remove(act.vm)
-        elif act.verb == "erase" and act.manifest:
-            self._erase(act.manifest)
+        elif act.verb == "guard":
+            self._hypervisor.guard(act.vm)
+        elif act.verb == "erase":
+            self._erase(act.vm, act.manifest)
+        elif act.verb == "clean":
+            self._clean()
 
     def _start(self, manifest: Manifest) -> None:
+        self._check_lease()
         attachments = {}
         for disk in manifest.disks:
             pool = self._pools(disk.pool)
@@ -309,7 +346,19 @@ class HostLoop:
             attachments[disk.name] = pool.attachment(manifest.vm, disk.name)
         self._network.add(manifest)
         files = self._cidata(manifest, self._user_data(manifest))
+        self._check_lease()  # much may have happened while the disks were made
         self._hypervisor.start(wanted.guest(manifest, attachments, self._network.nics(manifest), files))
+
+    def _check_lease(self) -> None:
+        if self._fenced:
+            raise NotYet(f"this host was declared dead (fence {self._fenced})")
+        if not self._may_start():
+            raise NotYet("this host has lost its lease: others may take it for dead")
+
+    def _clean(self) -> None:
+        """Also what is not known as a guest any more, in the control groups of all VMs of which there is a trace."""
+        for vm in sorted(self._hypervisor.traces()):
+            self._hypervisor.kill(vm)
 
     def _wire(self, manifest: Manifest) -> None:
         """What is taken away is cut off first: a guest may take its time to let go of an interface, or never do. One cut
@@ -324,25 +373,29 @@ class HostLoop:
         for mac in sorted(guest.macs - {nic.mac for nic in nics}):
             self._hypervisor.detach(manifest.vm, mac)
 
-    def _erase(self, manifest: Manifest) -> None:
-        if manifest.disks_do == "delete":
+    def _erase(self, vm: str, manifest: Manifest | None) -> None:
+        """Disks only where a manifest says so."""
+        if manifest and manifest.disks_do == "delete":
             for disk in manifest.disks:
-                self._pools(disk.pool).remove_disk(manifest.vm, disk.name)
-        self._network.remove(manifest.vm)
-        self._hypervisor.forget(manifest.vm)
+                self._pools(disk.pool).remove_disk(vm, disk.name)
+        self._network.remove(vm)
+        self._hypervisor.forget(vm)
 
     def _fail(self, act: Act, error: Error) -> None:
         why = one_line(error.message)  # it may come from a guest's process
         log.warning("%s %s: %s", act.verb, act.vm, why)
         self._errors[act.vm] = (act.verb, why)
         retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
-        retry.note(self._clock.monotonic_s(), min(LONGEST_RETRY_S, FIRST_RETRY_S * retry.doubled))
+        pause_s = FIRST_RETRY_S if isinstance(error, NotYet) else min(LONGEST_RETRY_S, FIRST_RETRY_S * retry.doubled)
+        retry.note(self._clock.monotonic_s(), pause_s)
 
     def _succeed(self, act: Act) -> None:
         """A guest that was started may crash at once: the next start waits a little longer each time it does."""
         self._errors.pop(act.vm, None)
-        if act.verb == "erase" and act.manifest:
+        if act.verb == "erase":
             self._erased[act.vm] = act.manifest
+        if act.verb == "clean":
+            self._is_clean = True
         if act.verb in ("start", "power-down"):
             retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
             pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, retry.doubled - 1)
@@ -351,11 +404,12 @@ class HostLoop:
 
 def with_network(world: World) -> dict[str, Manifest]:
     """The VMs whose ports are to be there: those whose guest is here, and those that shall run, of which this host has said
-    so. What others have here stays until `unwire` or `erase` takes it away, which may be under way."""
+    so, and may start them. What others have here stays until `unwire` or `erase` takes it away, which may be under way."""
 
     def shall_run(vm: str, manifest: Manifest) -> bool:
         status = world.statuses.get(vm)
-        return manifest.want == "running" and status is not None and status.record.phase != "off"
+        is_said = status is not None and status.record.phase != "off"
+        return manifest.want == "running" and is_said and world.may_start and not world.fence
 
     return {vm: fact.record for vm, fact in world.manifests.items() if vm in world.guests or shall_run(vm, fact.record)}
 

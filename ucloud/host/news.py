@@ -3,7 +3,7 @@
 from ucloud.host.decide import Act, Step
 from ucloud.model.event import News
 from ucloud.model.guest import Guest
-from ucloud.model.host import Inventory
+from ucloud.model.host import Inventory, Reconciled
 from ucloud.model.vm import Status
 
 MANY = 3  # crashes that are told of one by one
@@ -16,11 +16,15 @@ def news_of(step: Step, before: Status | None, guest: Guest | None) -> News | No
         return News("killed", step.reason) if cuts_power else None
     if step.verb == "clear":
         return News("erased", step.reason)
+    if step.verb == "leave":
+        return News("left", step.reason)
     for record in step.puts:
         if isinstance(record, Status):
             return _of_status(record, before, step.reason)
         if isinstance(record, Inventory):
             return News("reports", step.reason)
+        if isinstance(record, Reconciled):
+            return News("reconciled", step.reason)
     return None
 
 

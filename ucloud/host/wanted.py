@@ -24,4 +24,5 @@ def guest(
         disks=tuple(attachments[disk.name] for disk in manifest.disks),
         nics=nics,
         cidata=cidata,
+        leased=manifest.needs_lease,
     )

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.unit.machine import VM, Machine
-from tests.unit.world import EARLIER, manifest, status
+from tests.unit.world import EARLIER, fence, manifest, status
 from ucloud.base.errors import Temporary
 from ucloud.host.executor import Threads
 from ucloud.host.loop import LONGEST_RETRY_S, PERIOD_S
@@ -35,7 +35,8 @@ def test_a_manifest_becomes_a_disk_a_guest_and_a_status() -> None:
 def test_no_disk_is_made_before_the_status_says_starting() -> None:
     machine = Machine()
     machine.tell()
-    machine.store.commit({"fence/host-1": b"{}"})  # from now on no starting commit may succeed
+    machine.loop.step()
+    machine.put(fence("host-1"))  # which the step under way does not know
     machine.settle()
     assert (list(machine.pool.disks()), machine.hypervisor.traces()) == ([], frozenset())
 

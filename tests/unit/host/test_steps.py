@@ -190,7 +190,7 @@ def test_stop_asks_waits_and_then_says_stopped() -> None:
     found = step(told, status(), guest())
     assert isinstance(found, Decision)
     assert found.puts == (status(phase="stopping", since=NOW),)
-    assert set(found.requires) == {STATUS, MANIFEST}
+    assert set(found.requires) == {STATUS, MANIFEST, NO_FENCE}
     assert act(told, status(phase="stopping"), guest()) == ("power-down", "told to stop")
     assert act(told, status(phase="stopping"), guest("powered-off")) == ("kill", "told to stop, and it has powered down")
     assert said(told, status(phase="stopping")) == status(phase="stopped", since=NOW, revisions={"vm": 6})
@@ -223,7 +223,7 @@ def test_removal_kills_erases_and_last_of_all_clears_the_status() -> None:
     cleared = step(told, status(), erased=frozenset({"vm-a"}))
     assert isinstance(cleared, Decision)
     assert (cleared.verb, cleared.puts, cleared.deletes) == ("clear", (), ("status/host-1/vm/vm-a",))
-    assert set(cleared.requires) == {STATUS, MANIFEST}
+    assert set(cleared.requires) == {STATUS, MANIFEST, NO_FENCE}
     assert step(told) is None
 
 
@@ -245,11 +245,12 @@ def test_a_guest_without_a_manifest_is_killed_and_its_disk_kept() -> None:
     assert act(None, None, guest()) == ("kill", "no manifest names it here")
 
 
-def test_a_status_without_a_manifest_goes_when_the_guest_is_gone() -> None:
-    found = step(None, status())
+def test_a_status_without_a_manifest_goes_when_nothing_but_disks_is_left() -> None:
+    assert step(None, status()) == Act(verb="erase", vm="vm-a", reason="no manifest names it here", manifest=None)
+    found = step(None, status(), erased=frozenset({"vm-a"}))
     assert isinstance(found, Decision)
-    assert (found.verb, found.deletes) == ("clear", ("status/host-1/vm/vm-a",))
-    assert set(found.requires) == {STATUS, Unchanged("manifest/host-1/vm-a", 0)}
+    assert (found.verb, found.deletes) == ("leave", ("status/host-1/vm/vm-a",))
+    assert set(found.requires) == {STATUS, Unchanged("manifest/host-1/vm-a", 0), NO_FENCE}
 
 
 def test_no_records_and_no_guests_mean_no_steps() -> None:
@@ -299,6 +300,7 @@ def test_each_vm_gets_its_own_step() -> None:
         manifests={name: Fact(record.key, record, 7) for name, record in told.items()},
         statuses={"vm-c": Fact("status/host-1/vm/vm-c", status("vm-c"), 9)},
         guests={"vm-d": Guest(vm="vm-d", epoch=1, boots=1, state="running")},
+        erased=frozenset({"vm-c"}),
     )
     verbs = [(vm, found.verb) for vm, found in decide(many, NOW_S).items()]
-    assert verbs == [("vm-a", "say"), ("vm-b", "say"), ("vm-c", "clear"), ("vm-d", "kill")]
+    assert verbs == [("vm-a", "say"), ("vm-b", "say"), ("vm-c", "leave"), ("vm-d", "kill")]

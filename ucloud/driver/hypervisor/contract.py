@@ -53,7 +53,8 @@ class Hypervisor(Protocol):
 
     def start(self, spec: GuestSpec) -> None:
         """Bring up this guest and return when it executes. Starting what runs already is Conflict. After a failure
-        nothing runs."""
+        nothing runs. Whether it is leased is known to `deadman` from before its process exists; NotYet while another guest, of
+        another host perhaps, has one of its disks."""
 
     def attach(self, vm: str, nic: GuestNic) -> None:
         """Give a running guest one more network interface. Harmless when it has one with this MAC; one that is cut is replaced.
@@ -62,6 +63,9 @@ class Hypervisor(Protocol):
     def detach(self, vm: str, mac: str) -> None:
         """Take a network interface away from a guest, and return when it has let go. Temporary when it does not (no operating
         system, still booting): it is cut, ask again. Harmless when it has none with this MAC, or when there is no guest."""
+
+    def guard(self, vm: str) -> None:
+        """Make a running guest leased, for good. Harmless when it is, or when there is none."""
 
     def power_down(self, vm: str) -> None:
         """Ask the guest to shut down (ACPI power button). Harmless when repeated or when there is no guest."""

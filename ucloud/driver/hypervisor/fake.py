@@ -96,7 +96,7 @@ class FakeHypervisor:
             if self._guest(spec.vm):
                 raise Conflict(f"{spec.vm} has a guest already")
             macs = frozenset(nic.mac for nic in spec.nics)
-            guest = Guest(vm=spec.vm, epoch=spec.epoch, boots=spec.boots, state="running", macs=macs)
+            guest = Guest(vm=spec.vm, epoch=spec.epoch, boots=spec.boots, state="running", macs=macs, leased=spec.leased)
             line = f"fake guest {spec.name} epoch {spec.epoch} boots {spec.boots}\n".encode()
             self.machine[spec.vm] = msgspec.structs.replace(self._trace(spec.vm).written(line), guest=guest, cidata=spec.cidata)
 
@@ -109,13 +109,18 @@ class FakeHypervisor:
                 guest = self._unplug(guest, nic.mac)
             if len(guest.macs | {nic.mac}) > MOST_NICS:
                 raise Conflict(f"{vm} has {MOST_NICS} network interfaces already")
-            self._rewire(guest, guest.macs | {nic.mac}, guest.cut)
+            self._change(guest, macs=guest.macs | {nic.mac})
 
     def detach(self, vm: str, mac: str) -> None:
         with self._call("detach"):
             guest = self._guest(vm)
             if guest and mac in guest.macs:
                 self._unplug(guest, mac)
+
+    def guard(self, vm: str) -> None:
+        with self._call("guard"):
+            if guest := self._guest(vm):
+                self._change(guest, leased=True)
 
     def power_down(self, vm: str) -> None:
         with self._call("power_down"):
@@ -179,7 +184,7 @@ class FakeHypervisor:
         with self._lock:
             guest = self._guest(vm)
             if guest and mac in guest.macs:
-                self._rewire(guest, guest.macs, guest.cut | {mac})
+                self._change(guest, cut=guest.cut | {mac})
 
     def write(self, vm: str, data: bytes) -> None:
         """The guest writes to its serial line."""
@@ -201,12 +206,12 @@ class FakeHypervisor:
 
     def _unplug(self, guest: Guest, mac: str) -> Guest:
         if guest.vm in self.deaf:
-            self._rewire(guest, guest.macs, guest.cut | {mac})
+            self._change(guest, cut=guest.cut | {mac})
             raise Temporary(f"the guest does not let go of {mac}")
-        return self._rewire(guest, guest.macs - {mac}, guest.cut - {mac})
+        return self._change(guest, macs=guest.macs - {mac}, cut=guest.cut - {mac})
 
-    def _rewire(self, guest: Guest, macs: frozenset[str], cut: frozenset[str]) -> Guest:
-        guest = msgspec.structs.replace(guest, macs=macs, cut=cut)
+    def _change(self, guest: Guest, **changes: object) -> Guest:
+        guest = msgspec.structs.replace(guest, **changes)
         self.machine[guest.vm] = msgspec.structs.replace(self._trace(guest.vm), guest=guest)
         return guest
 
@@ -214,7 +219,7 @@ class FakeHypervisor:
         guest = self._guest(vm)
         if guest is None or guest.state == "powered-off":
             return False
-        self.machine[vm] = msgspec.structs.replace(self._trace(vm), guest=msgspec.structs.replace(guest, state="powered-off"))
+        self._change(guest, state="powered-off")
         return True
 
     def _wake(self) -> None:
@@ -231,7 +236,8 @@ class FakeConsole:
     def type(self, data: bytes) -> None:
         vm = self._guest.vm
         guest = self._hypervisor.actual().get(vm)
-        if guest is None or msgspec.structs.replace(guest, macs=self._guest.macs, cut=self._guest.cut) != self._guest:
+        mine = self._guest
+        if guest is None or msgspec.structs.replace(guest, macs=mine.macs, cut=mine.cut, leased=mine.leased) != mine:
             raise NotFound("the guest is gone")
         if vm in self._hypervisor.deaf:
             raise Temporary("the guest takes nothing that is typed")

@@ -1,9 +1,10 @@
 """Guests as qemu processes, without libvirt. Made by the daemon's driver table, called by the host loop and its workers.
 
-Of a VM there is, in `run_dir`/vm/<id> (root's alone): the sockets `qmp` and `console`, and `log/` (serial_log.py); and a
-control group (cgroup.py). The guest's process runs as a user of its own, which can write nothing but its disks. It outlives
-the daemon: the next QemuHypervisor on the same run_dir finds it by looking (qemu_process.py). Needs root, and the machine's
-mount namespace (`nsenter --net`, not `ip netns exec`: what a daemon mounts in a namespace of its own goes with it).
+Of a VM there is, in `run_dir`/vm/<id> (root's alone): the sockets `qmp` and `console`, `log/` (serial_log.py), and `spared`, an
+empty file, when its guest is not leased; and a control group (cgroup.py). The guest's process runs as a user of its own, which
+can write nothing but its disks. It outlives the daemon: the next QemuHypervisor on the same run_dir finds it by looking
+(qemu_process.py). Needs root, and the machine's mount namespace (`nsenter --net`, not `ip netns exec`: what a daemon mounts in
+a namespace of its own goes with it).
 """
 
 import contextlib
@@ -18,7 +19,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
-from ucloud.base.errors import Conflict, NotFound, Temporary
+from ucloud.base.errors import Conflict, NotFound, NotYet, Temporary
+from ucloud.driver import image_lock
 from ucloud.driver.hypervisor import qemu_nics, qmp
 from ucloud.driver.hypervisor.accel import working_accel
 from ucloud.driver.hypervisor.cgroup import Groups
@@ -73,6 +75,7 @@ class QemuHypervisor:
                 state=state,
                 macs=frozenset(nics),
                 cut=frozenset(nic.mac for nic in nics.values() if nic.tap not in held),
+                leased=not self._spared(process.who.vm).exists(),
             )
             for process, state, nics in seen
             if not process.has_ended()
@@ -95,6 +98,8 @@ class QemuHypervisor:
         except Temporary as error:
             self.kill(spec.vm)
             why = reason(self._complaints(spec.vm)) or error.message
+            if image_lock.is_locked(why):
+                raise NotYet(f"{spec.vm} cannot be started: {image_lock.words('its disk', why)}") from error
             raise Temporary(f"{spec.vm} cannot be started: {why}") from error
 
     def attach(self, vm: str, nic: GuestNic) -> None:
@@ -107,6 +112,12 @@ class QemuHypervisor:
         guest = self._guest(vm)
         if guest:
             qemu_nics.detach(guest, mac)
+
+    def guard(self, vm: str) -> None:
+        try:
+            self._spared(vm).unlink(missing_ok=True)
+        except OSError as error:
+            raise Temporary(f"the guest of {vm} cannot be bound to this host's lease: {error}") from error
 
     def power_down(self, vm: str) -> None:
         guest = self._guest(vm)
@@ -168,6 +179,10 @@ class QemuHypervisor:
         user = uid(spec.vm)
         directory = self._directory(spec.vm)
         directory.mkdir(mode=0o700, exist_ok=True)
+        if spec.leased:
+            self._spared(spec.vm).unlink(missing_ok=True)
+        else:
+            self._spared(spec.vm).touch()
         written = self._log(spec.vm)
         written.add()
         written.trim()
@@ -252,6 +267,10 @@ class QemuHypervisor:
     def _directory(self, vm: str) -> Path:
         assert VM.fullmatch(vm), vm
         return self._vms / vm
+
+    def _spared(self, vm: str) -> Path:
+        """Read by `deadman` too."""
+        return self._directory(vm) / "spared"
 
     def _log(self, vm: str) -> SerialLog:
         return SerialLog(self._directory(vm) / "log")

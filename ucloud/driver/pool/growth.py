@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ucloud.base.errors import Temporary
+from ucloud.base.errors import NotYet, Temporary
+from ucloud.driver import image_lock
 from ucloud.driver.pool import confine, header
 
 SPARE_MIB = 64  # more than the tables of the largest disk grow by
 
 
 def grow(disk: Path, size_mib: int) -> None:
-    """To `size_mib`; one that has as much or more stays as it is. Raises Temporary."""
+    """To `size_mib`; one that has as much or more stays as it is. Raises Temporary, NotYet while a guest has it."""
     if virtual_bytes(disk) >= size_mib * header.MIB:
         return
     written_mib = -(-disk.stat().st_size // header.MIB) + SPARE_MIB
@@ -29,6 +30,8 @@ def grow(disk: Path, size_mib: int) -> None:
     with owned(disk, confine.UID):
         finished = confine.run(command, limits, disk.parent, disk.name, disk.name)
     if not finished.ok or virtual_bytes(disk) < size_mib * header.MIB:
+        if image_lock.is_locked(finished.message):
+            raise NotYet(image_lock.words(f"the disk {disk}", finished.message))
         why = "that takes too long" if finished.killed else finished.message or "qemu-img did not do it"
         raise Temporary(f"the disk {disk} cannot grow to {size_mib} MiB: {why}", retry_s=10)
 
