@@ -19,7 +19,8 @@ from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Pool
 from ucloud.model.record import Fact, Record, encode
 from ucloud.model.vm import Placement, Vm
-from ucloud.scheduler.decide import decide, manifest_for
+from ucloud.scheduler.decide import decide
+from ucloud.scheduler.manifests import manifest_for
 from ucloud.store.memory import MemoryStore
 from ucloud.store.view import View
 

@@ -23,7 +23,7 @@ from ucloud.model.host import Alive, Host, Inventory
 from ucloud.model.image import Pool
 from ucloud.model.record import Fact, Record, encode
 from ucloud.model.vm import Placement, Status, Vm
-from ucloud.scheduler.decide import manifest_for
+from ucloud.scheduler.manifests import manifest_for
 from ucloud.store.etcd import EtcdStore
 
 VMS, HOSTS = 20_000, 100

@@ -61,7 +61,7 @@ class Placement(Record, frozen=True, kw_only=True):
     """Which host owns the VM (`""`: none yet, `reason` says why). Written by the scheduler, only when it changes.
 
     epoch rises with every owner; whatever a host makes for a VM carries it. waits_for: why the host is not told yet what is
-    wanted now, "" when it is; waits_since: since when that is so.
+    wanted now, "" when it is; waits_since: since when that is so. lost: its disk was lost with the host that had it.
     """
 
     prefix: ClassVar[str] = "placement/"
@@ -72,6 +72,7 @@ class Placement(Record, frozen=True, kw_only=True):
     reason: str
     waits_for: str = ""
     waits_since: str = ""
+    lost: bool = False
 
     @property
     def key(self) -> str:

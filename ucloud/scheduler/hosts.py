@@ -164,7 +164,7 @@ class Spread:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._taken: dict[str, set[str]] = {}  # group → hosts, or values of the label, that have one of them
+        self._taken: dict[str, dict[str, set[str]]] = {}  # group → host, or value of the label → those of it that are there
         self._hosts = {fact.record.id: fact.record for fact in facts.all(Host).values()}
         doubtful = hosts_of_unreadable(facts)
         owners = [(fact.record.vm, fact.record.host) for fact in facts.all(Placement).values()]
@@ -178,13 +178,14 @@ class Spread:
 
     def add(self, vm: Vm, host: Host) -> None:
         if vm.spread:
-            self._taken.setdefault(vm.spread, set()).add(place_of(vm, host))
+            self._taken.setdefault(vm.spread, {}).setdefault(place_of(vm, host), set()).add(vm.id)
 
     def allows(self, vm: Vm, host: Host) -> bool:
-        """A host without the label is no place at all. A VM of which not all is known may be of any group."""
+        """A host without the label is no place at all. A VM of which not all is known may be of any group. It is not in its own
+        way: where its host died, it may come to a neighbour."""
         place = place_of(vm, host)
         doubtful = any(place_of(vm, other) == place for other in self._doubtful)
-        return place != "" and place not in self._taken.get(vm.spread, set()) and not doubtful
+        return place != "" and self._taken.get(vm.spread, {}).get(place, set()) <= {vm.id} and not doubtful
 
     def why_not(self, vm: Vm) -> str:
         group, _, label = vm.spread.partition("@")

@@ -17,7 +17,15 @@ from ucloud.store.journal import Journal
 
 log = logging.getLogger("ucloud.event")
 
-DONE = {"place": "placed", "wait": "waits", "tell": "told", "release": "released", "forget": "forgotten"}
+DONE = {
+    "place": "placed",
+    "move": "moved",
+    "wait": "waits",
+    "tell": "told",
+    "release": "released",
+    "lose": "lost",
+    "forget": "forgotten",
+}
 NUMBER = re.compile(r"\d+")
 
 
@@ -60,8 +68,9 @@ class SchedulerReport:
 
 def news_of(facts: Facts, decision: Decision) -> News | None:
     """None where a VM goes on waiting for the same, but for numbers: how much is free changes with every other VM. Nor where
-    its host is told the same, made from other records: its labels have changed, say. Nor of what is about no VM."""
-    if decision.verb == "clear":
+    its host is told the same, made from other records: its labels have changed, say. Nor of what is about no VM, nor where one
+    waits no more: what it does then is told."""
+    if decision.verb in ("clear", "go-on"):
         return None
     if decision.verb == "wait":
         before = facts.get(Placement, Placement.at(decision.key.removeprefix(Vm.prefix)))

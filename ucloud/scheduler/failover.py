@@ -1,0 +1,162 @@
+"""What becomes of the VMs of a host that was declared dead: each moves, waits for a host with room, or waits for its own.
+
+Pure; used by `ucloud.scheduler.decide` for VMs whose host has a fence in phase `fenced`. While that fence stands the host
+begins nothing, so its statuses say what it had begun, and rest on nothing that may come late. See doc/fencing.md.
+"""
+
+from msgspec.structs import replace
+
+from ucloud.model.decision import Decision, Requirement, absent, unchanged
+from ucloud.model.host import Fence, Reconciled
+from ucloud.model.image import Pool
+from ucloud.model.record import Fact
+from ucloud.model.vm import Manifest, Placement, Status, Vm
+from ucloud.scheduler.look import Look
+from ucloud.scheduler.manifests import lack
+from ucloud.scheduler.place import give, needed, why
+
+
+class Dead:
+    """A VM on a fenced host: all that is known of it there."""
+
+    def __init__(self, look: Look, vm: Fact[Vm], placement: Fact[Placement], fence: Fact[Fence]) -> None:
+        id, host = vm.record.id, placement.record.host
+        self.vm, self.placement, self.fence = vm, placement, fence
+        self.host = look.host(host)
+        self.name = look.name(host)
+        self.manifest = look.facts.get(Manifest, Manifest.at(host, id))
+        self.status = look.facts.get(Status, Status.at(host, "vm", id))
+        self.pools = {vm.record.pool, *self.status.record.pools} if self.status else set[str]()  # that it may have begun to use
+
+    @property
+    def is_lost(self) -> bool:
+        """Its host never comes back."""
+        return self.host is not None and self.host.record.lost
+
+    @property
+    def died(self) -> str:
+        return f"{self.name} was declared dead (fence {self.fence.record.number})"
+
+    def rests_on(self, look: Look) -> tuple[Requirement, ...]:
+        """What has to be so for its host not to be its owner any more."""
+        host, id = self.fence.record.host, self.vm.record.id
+        pools = (look.facts.get(Pool, Pool.at(name)) for name in sorted(self.pools))
+        return (
+            unchanged(self.vm),
+            unchanged(self.placement),
+            unchanged(self.fence),
+            unchanged(self.manifest) if self.manifest else absent(Manifest.at(host, id)),
+            unchanged(self.status) if self.status else absent(Status.at(host, "vm", id)),
+            *(unchanged(pool) for pool in pools if pool),
+            *((unchanged(self.host),) if self.host and self.is_lost else ()),
+        )
+
+
+def leave(look: Look, vm: Fact[Vm], placement: Fact[Placement], fence: Fact[Fence]) -> list[Decision]:
+    """Let the VM go elsewhere, if nothing of it can be written to any more where it was, and it wants to."""
+    dead = Dead(look, vm, placement, fence)
+    if dead.is_lost and (pool := only_there(look, dead)):
+        return [lose(look, dead, pool)]
+    if waits_for := stays_for(look, dead):
+        return stay(look, dead, waits_for)
+    lacking = lack(look, vm) if look.facts.get(Pool, Pool.at(vm.record.pool)) else f"there is no pool {vm.record.pool}"
+    if lacking is None:
+        return []
+    return stay(look, dead, lacking) if lacking else [move(look, dead)]
+
+
+def only_there(look: Look, dead: Dead) -> str:
+    """The pool with a disk of the VM that no other host has; "" if there is none."""
+    pools = (look.facts.get(Pool, Pool.at(name)) for name in sorted(dead.pools))
+    return next((pool.record.name for pool in pools if pool and not pool.record.shared), "")
+
+
+def stays_for(look: Look, dead: Dead) -> str:
+    """What has to happen before the VM may go elsewhere, in words; "" if nothing has to. One without a status was never begun
+    there. To remove a deleted one is nobody's wish but ours."""
+    if dead.status is None:
+        return ""
+    vm, name = dead.vm.record, dead.name
+    if pool := only_there(look, dead):
+        last = f"; if it never does: ucloud host remove {name} --lost" if vm.deleted_at else ""
+        return f"{name} to come back: its disk is in the pool {pool}, of which {name} has its own{last}"
+    if not vm.deleted_at and not dead.is_lost:
+        if "never" in (vm.ha, dead.status.record.ha):
+            return f"{name} to come back: it is not to run elsewhere (--ha never)"
+        if vm.host == dead.fence.record.host:
+            return f"{name} to come back: it is to run on that host alone"
+    doubts = (doubt(look, dead, pool) for pool in sorted(dead.pools))
+    if found := next(filter(None, doubts), ""):
+        say_so = f"ucloud host fence {name} --confirm-off"
+        return f"{name} to come back, or to be off for certain: {found}; if it is off, say so: {say_so}"
+    return ""
+
+
+def doubt(look: Look, dead: Dead, name: str) -> str:
+    """Why the dead host may still write to this shared pool, in words; "" if it cannot."""
+    pool, fence = look.facts.get(Pool, Pool.at(name)), dead.fence.record
+    if pool is None:
+        return f"the record {Pool.at(name)} is missing or cannot be read"
+    if name not in fence.proofs:
+        return f"it may still write to the pool {name} ({fence.errors.get(name, 'nothing has cut it off')})"
+    if pool.record.fence == "same-kernel" and not (dead.status and dead.status.record.leased) and not is_over(look, dead):
+        return "its guest there does not end when the host's lease does"
+    return ""
+
+
+def is_over(look: Look, dead: Dead) -> bool:
+    """Whether no guest is left there, leased or not: its host has said so, or the operator that the machine is off."""
+    host, fence = dead.host, dead.fence.record
+    reconciled = look.facts.get(Reconciled, Reconciled.at(fence.host, "reconciled"))
+    is_off = host is not None and host.record.off != "" and host.record.off == fence.boot
+    return is_off or (reconciled is not None and reconciled.record.number == fence.number)
+
+
+def move(look: Look, dead: Dead) -> Decision:
+    """To a host with room; without one it has no owner until there is room, and then comes before all others."""
+    vm, pool = dead.vm, look.facts.get(Pool, Pool.at(dead.vm.record.pool))
+    assert pool, "or it would have stayed"
+    room = look.hosts.take(needed(vm.record))
+    if room is None:
+        return release(look, dead)
+    reason = f"{dead.died}; {why(vm.record, room)}"
+    given = give(look, vm, dead.placement.record.epoch + 1, pool, room, reason)
+    deletes = (dead.manifest.key,) if dead.manifest else ()
+    requires = tuple(dict.fromkeys((*dead.rests_on(look), *given.requires)))
+    return replace(given, verb="move", deletes=deletes, requires=requires)
+
+
+def release(look: Look, dead: Dead) -> Decision:
+    reason = look.hosts.why_not(needed(dead.vm.record))
+    return disown(look, dead, verb="wait", reason=reason, news=f"{dead.died}, and {reason}")
+
+
+def lose(look: Look, dead: Dead, pool: str) -> Decision:
+    reason = f"its disk was lost with {dead.name}, which alone had it (pool {pool})"
+    return disown(look, dead, verb="lose", reason=reason, news=reason)
+
+
+def disown(look: Look, dead: Dead, verb: str, reason: str, news: str) -> Decision:
+    """Nobody is its owner any more, nor told of its ports. The epoch stays: it tells that it had one."""
+    had = dead.placement.record
+    free = Placement(vm=had.vm, host="", epoch=had.epoch, since=look.now, reason=reason, lost=verb == "lose")
+    booked = [entry for _, entry in look.ports.deleted(dead.vm.record) if entry]
+    deletes = [entry.key for entry in booked] + ([dead.manifest.key] if dead.manifest else [])
+    requires = (*dead.rests_on(look), *(unchanged(entry) for entry in booked))
+    return Decision(verb=verb, key=dead.vm.key, reason=news, puts=(free,), deletes=tuple(deletes), requires=requires)
+
+
+def stay(look: Look, dead: Dead, waits_for: str) -> list[Decision]:
+    """It is told the same once more, under a new epoch, so that nothing that its host had begun to say before the fence can
+    still be said when the fence goes; that goes only then."""
+    placed, manifest = dead.placement.record, dead.manifest
+    again = manifest is not None and manifest.revision < dead.fence.revision
+    if not again and placed.waits_for == waits_for:
+        return []
+    epoch = placed.epoch + again
+    since = placed.waits_since or look.now
+    puts = (
+        replace(placed, epoch=epoch, waits_for=waits_for, waits_since=since),
+        *((replace(manifest.record, epoch=epoch),) if manifest and again else ()),
+    )
+    return [Decision(verb="wait", key=dead.vm.key, reason=waits_for, puts=puts, requires=dead.rests_on(look))]
