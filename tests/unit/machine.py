@@ -13,7 +13,7 @@ from ucloud.host.loop import HostLoop
 from ucloud.host.userdata import UserData
 from ucloud.metadata import nocloud
 from ucloud.model.guest import GuestSpec
-from ucloud.model.host import Endpoint, Inventory
+from ucloud.model.host import Endpoint, Inventory, Reconciled
 from ucloud.model.record import Record, decode, encode
 from ucloud.model.secret import Secret
 from ucloud.model.vm import Status
@@ -52,9 +52,10 @@ class LawfulHypervisor(FakeHypervisor):
 
 
 class Machine:
-    """One host, its pool and its store. `daemon` begins anew, as after kill -9."""
+    """One host, its pool and its store. `daemon` begins anew, as after kill -9. beats: how often it was heard."""
 
-    def __init__(self, executor: Executor | None = None) -> None:
+    def __init__(self, executor: Executor | None = None, has_lease: bool = True) -> None:
+        self.has_lease, self.beats = has_lease, 0
         self.clock = HandClock()
         self.executor = executor or AtOnce()
         self.store = FaultyStore(self.clock)
@@ -71,7 +72,9 @@ class Machine:
         self.journal = Journal(self.store, "host-1", self.clock, KEPT_OF_HOST)
         user_data = UserData(view)
         self.network = host_network("host-1", DEFAULTS.network, self.hands, user_data, book, self.clock, self.journal)
-        inventory = Inventory(host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1")
+        inventory = Inventory(
+            host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1", boot="boot-1"
+        )
         endpoint = Endpoint(host="host-1", url="http://[::1]:1", token=Secret("secret"))
         self.loop = HostLoop(
             self.store,
@@ -86,7 +89,12 @@ class Machine:
             inventory,
             endpoint,
             30.0,
+            may_start=lambda: self.has_lease,
+            beat=self._hear,
         )
+
+    def _hear(self) -> None:
+        self.beats += 1
 
     def tell(self, **told: object) -> None:
         self.put(manifest(VM, **told))
@@ -104,6 +112,11 @@ class Machine:
     def status(self) -> Status | None:
         item = self.store.get(f"status/host-1/vm/{VM}")
         return decode(Status, item.value)[0] if item else None
+
+    @property
+    def reconciled(self) -> Reconciled | None:
+        item = self.store.get("status/host-1/reconciled")
+        return decode(Reconciled, item.value)[0] if item else None
 
     @property
     def inventory(self) -> Inventory:

@@ -383,7 +383,8 @@ class HostLoop:
 
     def _fail(self, act: Act, error: Error) -> None:
         why = one_line(error.message)  # it may come from a guest's process
-        log.warning("%s %s: %s", act.verb, act.vm, why)
+        is_news = self._errors.get(act.vm) != (act.verb, why)
+        log.log(logging.WARNING if is_news else logging.DEBUG, "%s %s: %s", act.verb, act.vm, why)
         self._errors[act.vm] = (act.verb, why)
         retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
         pause_s = FIRST_RETRY_S if isinstance(error, NotYet) else min(LONGEST_RETRY_S, FIRST_RETRY_S * retry.doubled)
