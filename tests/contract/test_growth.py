@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_pool import IMAGE, VM, directory, make, prepared, receive
-from ucloud.base.errors import Temporary
+from ucloud.base.errors import NotYet, Temporary
 from ucloud.driver.pool.contract import Pool
 from ucloud.driver.pool.directory import DirectoryPool
 from ucloud.driver.pool.fake import FakePool
@@ -101,7 +101,7 @@ def test_a_disk_that_a_guest_has_does_not_grow(directory: DirectoryPool, disk: P
         guest.stdin.write("write 0 512\n")
         guest.stdin.flush()
         assert "wrote" in guest.stdout.readline() + guest.stdout.readline()
-        with pytest.raises(Temporary, match="lock"):
+        with pytest.raises(NotYet, match="is still locked"):
             directory.add_disk(VM, "root", IMAGE, 20)
         guest.stdin.close()
     directory.add_disk(VM, "root", IMAGE, 20)

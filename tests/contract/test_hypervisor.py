@@ -58,6 +58,26 @@ def test_a_guest_reads_what_it_is_told_at_this_start(world: HypervisorWorld, dri
     assert world.cidata(driver, VM) == {}
 
 
+def test_a_guest_is_leased_if_it_was_asked_for_and_from_then_on_when_it_is_guarded(
+    world: HypervisorWorld, driver: Hypervisor
+) -> None:
+    leased = msgspec.structs.replace(world.spec(VM), leased=True)
+    driver.start(leased)
+    driver.start(world.spec(OTHER))
+    assert [driver.actual()[vm].leased for vm in (VM, OTHER)] == [True, False]
+    driver.close()
+    heir = world.driver()
+    assert [heir.actual()[vm].leased for vm in (VM, OTHER)] == [True, False]
+    for vm in (VM, OTHER, OTHER):
+        heir.guard(vm)
+        assert heir.actual()[vm].leased
+    assert all(guest.leased for guest in world.driver().actual().values())
+    for vm, spec in ((VM, world.spec(VM)), (OTHER, msgspec.structs.replace(leased, vm=OTHER, disks=world.spec(OTHER).disks))):
+        heir.kill(vm)
+        heir.start(spec)
+        assert heir.actual()[vm].leased == spec.leased, "what was said of its last guest does not count"
+
+
 def test_what_runs_cannot_be_started(world: HypervisorWorld, driver: Hypervisor) -> None:
     driver.start(world.spec(VM))
     with pytest.raises(Conflict):
@@ -99,6 +119,7 @@ def test_nothing_is_left_of_a_forgotten_vm(world: HypervisorWorld, driver: Hyper
 
 
 def test_a_vm_that_never_was_has_no_guest_to_end(driver: Hypervisor) -> None:
+    driver.guard(VM)
     driver.power_down(VM)
     driver.kill(VM)
     driver.forget(VM)

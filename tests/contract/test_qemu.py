@@ -3,20 +3,23 @@
 import os
 import signal
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypervisors import HELLO, QemuWorld, wait_for
 
-from ucloud.base.errors import Temporary
-from ucloud.driver.hypervisor import qemu_nics
+from ucloud.base.errors import NotYet, Temporary
+from ucloud.driver.hypervisor import qemu, qemu_nics
 from ucloud.driver.hypervisor.accel import working_accel
 from ucloud.driver.hypervisor.contract import GuestDisk
 from ucloud.driver.hypervisor.qemu import QemuHypervisor
 from ucloud.driver.hypervisor.qemu_command import uid
+from ucloud.driver.hypervisor.qemu_process import launch
 
 VM, OTHER = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z", "vm-01kd2g5x8p6q0v3n9r7t4w1y30"
 CGROUPS = Path("/sys/fs/cgroup")
@@ -93,9 +96,33 @@ def test_the_reason_of_a_failed_start_is_qemus_own(world: QemuWorld, driver: Qem
 def test_two_guests_never_write_to_one_disk(world: QemuWorld, driver: QemuHypervisor) -> None:
     driver.start(world.spec(VM))
     shared = msgspec.structs.replace(world.spec(VM), vm=OTHER)
-    with pytest.raises(Temporary, match="lock"):
-        driver.start(shared)
+    for other_host in (driver, world.driver("h2")):
+        with pytest.raises(NotYet, match="its disk is still locked"):
+            other_host.start(shared)
     assert set(driver.actual()) == {VM}
+    driver.kill(VM)
+    other_host.start(shared)
+    assert set(other_host.actual()) == {OTHER}
+
+
+@pytest.mark.parametrize("leased", [False, True])
+def test_who_kills_leased_guests_knows_before_there_is_a_process(
+    world: QemuWorld, driver: QemuHypervisor, monkeypatch: pytest.MonkeyPatch, leased: bool
+) -> None:
+    directory = world.run_dir() / "vm" / VM
+    spared: list[bool] = []
+
+    def watched(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        spared.append((directory / "spared").exists())
+        return launch(*arguments, **options)
+
+    monkeypatch.setattr(qemu, "launch", watched)
+    for before in (False, True):
+        driver.start(msgspec.structs.replace(world.spec(VM), leased=before))
+        driver.kill(VM)
+        driver.start(msgspec.structs.replace(world.spec(VM), leased=leased))
+        driver.kill(VM)
+    assert spared == [True, not leased, False, not leased]
 
 
 def test_a_guest_that_stands_still_hides_nobody_and_can_be_killed(world: QemuWorld, driver: QemuHypervisor) -> None:

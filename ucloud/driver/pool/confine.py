@@ -20,7 +20,7 @@ FILE, OUTPUT = "/file", "/output"  # as the command sees them
 CONFINED = b"confined\n"
 KILLED = 128 + 9
 PROCESSES = 256  # of that user, threads included, wherever they run
-MOST_PRINTED = 1024 * 1024
+MOST_PRINTED, MOST_SAID = 1024 * 1024, 1000
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "MALLOC_ARENA_MAX": "1"}  # an arena each thread: 64 MiB
 
 # The files are named relative to the working directory, which stays reachable behind the tmpfs even if it is below /tmp.
@@ -50,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """killed: it used more than it was allowed to. message: what it said first on its standard error."""
+    """killed: it used more than it was allowed to. message: what it said first on its standard error, in one line."""
 
     ok: bool
     killed: bool
@@ -79,7 +79,7 @@ def run(command: Sequence[str], limits: Limits, directory: Path, file: str, outp
         printed.seek(0)
         said.seek(0)
         began, text = printed.read(len(CONFINED)) == CONFINED, printed.read(MOST_PRINTED)
-        message = one_line(said.read(MOST_PRINTED).decode(errors="replace"))
+        message = one_line(said.read(MOST_PRINTED).decode(errors="replace"), MOST_SAID)
     if not began or code in (126, 127):
         raise Temporary(f"cannot confine {command[0]}: {message or f'exit code {code}'}", retry_s=10)
     return Finished(code == 0, code == KILLED, text, message)

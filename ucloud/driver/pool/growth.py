@@ -30,9 +30,10 @@ def grow(disk: Path, size_mib: int) -> None:
     with owned(disk, confine.UID):
         finished = confine.run(command, limits, disk.parent, disk.name, disk.name)
     if not finished.ok or virtual_bytes(disk) < size_mib * header.MIB:
-        if image_lock.is_locked(finished.message):
-            raise NotYet(image_lock.words(f"the disk {disk}", finished.message))
-        why = "that takes too long" if finished.killed else finished.message or "qemu-img did not do it"
+        said = finished.message.rpartition("qemu-img: ")[2]  # behind its warnings that /dev/null is not there
+        if image_lock.is_locked(said):
+            raise NotYet(image_lock.words(f"the disk {disk}", said))
+        why = "that takes too long" if finished.killed else said or "qemu-img did not do it"
         raise Temporary(f"the disk {disk} cannot grow to {size_mib} MiB: {why}", retry_s=10)
 
 
