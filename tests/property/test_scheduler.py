@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.unit.world import NOW, NOW_S, World, blob, host, key, manifest, network, placement, pool, port, status, vm
+from tests.unit.world import NOW, NOW_S, World, blob, fence, host, key, manifest, network, placement, pool, port, status, vm
 from ucloud.loop import Decider
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.host import Inventory
+from ucloud.model.host import Alive, Fence, Inventory
 from ucloud.model.key import Blob, HostBlob
 from ucloud.model.network import Port
 from ucloud.model.record import Record
@@ -41,7 +41,9 @@ def vms(draw: st.DrawFn) -> Vm:
 plain_vms = st.builds(
     vm,
     st.sampled_from(VMS),
-    pool=st.sampled_from(["local", "local", "local", "missing"]),
+    pool=st.sampled_from(["local", "local", "local", "shared", "shared", "missing"]),
+    ha=st.sampled_from(["restart", "restart", "never"]),
+    priority=st.sampled_from(["low", "normal", "high"]),
     cpus=CORES,
     memory_mib=SIZES_MIB,
     power=st.sampled_from(["on", "off"]),
@@ -70,7 +72,19 @@ manifests = st.builds(
     cpus=CORES,
     memory_mib=SIZES_MIB,
 )
-statuses = st.builds(status, st.sampled_from(VMS), st.sampled_from(HOSTS))
+statuses = st.builds(
+    status,
+    st.sampled_from(VMS),
+    st.sampled_from(HOSTS),
+    pools=st.sampled_from([("local",), ("shared",), ("local", "missing")]),
+    leased=st.booleans(),
+)
+fences = st.builds(
+    fence,
+    st.sampled_from(HOSTS),
+    phase=st.sampled_from(["fencing", "fenced", "fenced"]),
+    proofs=st.sampled_from([{}, {"shared": "safe"}]),
+)
 networks = st.builds(network, st.sampled_from(NETWORKS))
 handouts = st.lists(st.sampled_from([*map(key, KEYS), *map(key, KEYS), *BLOBS]), max_size=6)
 copies = st.builds(
@@ -98,13 +112,21 @@ def fresh_clusters(draw: st.DrawFn) -> list[Record]:
     living = [record for some in draw(st.lists(partial_hosts(), max_size=5)) for record in some]
     wanted = draw(st.lists(vms(), max_size=8))
     used = [Unique(path=path, owner=vm.id) for vm in wanted for path in sorted(uses(vm))]
-    return [pool(), *living, *draw(st.lists(networks, max_size=3)), *draw(handouts), *used, *wanted]
+    return [
+        pool(),
+        pool("shared", shared=True, fence="same-kernel"),
+        *living,
+        *draw(st.lists(networks, max_size=3)),
+        *draw(handouts),
+        *used,
+        *wanted,
+    ]
 
 
 @st.composite
 def wild_clusters(draw: st.DrawFn) -> list[Record]:
     """Any records at all, also such as could never come about."""
-    strange = st.one_of(placements, manifests, statuses, entries(), copies)
+    strange = st.one_of(placements, manifests, statuses, fences, entries(), copies)
     return draw(st.permutations([*draw(fresh_clusters()), *draw(st.lists(strange, max_size=8))]))
 
 
@@ -162,11 +184,23 @@ def test_it_comes_to_an_end_with_every_vm_placed_waiting_or_gone(records: list[R
 
 
 def settle_with_hosts_that_obey(world: World) -> None:
-    """Hosts remove at once what they are told to."""
+    """Hosts do at once what they are told to, and say so."""
     while settle(world):
         for fact in world.facts().all(Manifest).values():
-            if fact.record.want == "absent":
-                world.delete(Status.at(fact.record.host, "vm", fact.record.vm))
+            told = fact.record
+            key = Status.at(told.host, "vm", told.vm)
+            if world.facts().get(Fence, Fence.at(told.host)):
+                continue
+            if told.want == "absent":
+                world.delete(key)
+            else:
+                world.put(begun(told))
+
+
+def begun(told: Manifest) -> Status:
+    pools = tuple(disk.pool.name for disk in told.disks)
+    its = status(told.vm, told.host, epoch=told.epoch, boots=told.boots, ha=told.ha, pools=pools, leased=told.needs_lease)
+    return replace(its, phase=told.want, revisions=told.revisions)
 
 
 @given(fresh_clusters(), fresh_clusters())
@@ -219,6 +253,61 @@ def test_what_is_claimed_booked_and_copied_is_of_the_vms_that_there_are(records:
     prefixes = ("use/network/", "unique/address/", "use/key/", "use/blob/")
     there = {item.key for prefix in prefixes for item in world.store.list(prefix).items}
     assert there == claimed | booked
+
+
+@given(fresh_clusters(), fresh_clusters(), st.sets(st.sampled_from(HOSTS)), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_vms_leave_dead_hosts_when_that_is_safe_and_all_is_well_when_those_are_back(
+    records: list[Record], changes: list[Record], died: set[str], is_safe: bool
+) -> None:
+    """Some VMs were placed, but not begun, when several hosts died at once."""
+    world = World(*records)
+    settle_with_hosts_that_obey(world)
+    world.put(*(record for record in changes if isinstance(record, Vm | Unique)))
+    settle(world)
+    before, alive = placements_of(world), {id: world.facts().get(Alive, Alive.at(id)) for id in died}
+    said = {(fact.record.host, fact.record.vm): fact.record for fact in world.facts().all(Status).values()}
+    world.delete(*(Alive.at(id) for id in died))
+    world.put(*(fence(id, proofs={"shared": "safe"} if is_safe else {}) for id in sorted(died)))
+    settle(world)
+    for id, placed in placements_of(world).items():
+        was = before.get(id)
+        wanted, its = world.facts().get(Vm, Vm.at(id)), said.get((was.host, id)) if was else None
+        if was is None or wanted is None or was.host not in died:
+            continue
+        may_not = (
+            [its.pools != ("shared",), not is_safe, wanted.record.ha == "never" and not wanted.record.deleted_at] if its else []
+        )
+        assert (placed.host == was.host) == any(may_not)
+        assert placed.epoch > was.epoch or not placed.host
+        assert bool(placed.waits_for) == any(may_not)
+    check_manifests(world, died)
+    world.delete(*(Fence.at(id) for id in died))
+    world.put(*(fact.record for fact in alive.values() if fact))
+    settle_with_hosts_that_obey(world)
+    assert not any(fact.record.deleted_at for fact in world.facts().all(Vm).values())
+    check_manifests(world, set())
+
+
+def placements_of(world: World) -> dict[str, Placement]:
+    return {fact.record.vm: fact.record for fact in world.facts().all(Placement).values()}
+
+
+def check_manifests(world: World, fenced: set[str]) -> None:
+    """One for each owner, none for anybody else, those of fenced hosts new; no host is overfull."""
+    facts, placed = world.facts(), placements_of(world)
+    owners = {Manifest.at(record.host, id): record.epoch for id, record in placed.items() if record.host}
+    told = facts.all(Manifest)
+    assert {key: fact.record.epoch for key, fact in told.items()} == owners
+    for fact in told.values():
+        its_fence = facts.get(Fence, Fence.at(fact.record.host))
+        assert (its_fence is not None) == (fact.record.host in fenced)
+        assert its_fence is None or fact.revision > its_fence.revision
+    for id, (cores, memory_mib) in loads(world).items():
+        has = facts.get(Inventory, Inventory.at(id, "inventory"))
+        assert has
+        assert memory_mib <= has.record.memory_mib
+        assert cores <= has.record.cpus * int(Policy().cpu_overcommit)
 
 
 def write_as_the_api(world: World, wanted: Vm) -> None:

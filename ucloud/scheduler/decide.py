@@ -8,7 +8,7 @@ from ucloud.model.facts import Facts
 from ucloud.model.image import Pool
 from ucloud.model.record import Fact
 from ucloud.model.vm import Placement, Vm
-from ucloud.scheduler.failover import leave
+from ucloud.scheduler.failover import leave, repeat
 from ucloud.scheduler.follow import follow, forget
 from ucloud.scheduler.hosts import Policy
 from ucloud.scheduler.look import Look
@@ -42,6 +42,7 @@ def decide(facts: Facts, now_s: float, policy: Policy = Policy()) -> list[Decisi
         decisions += follow(look, vm, placement)
     for vm, none in sorted(new, key=lambda pair: turn(pair[0].record)):
         decisions += settle(look, vm, none)
+    decisions += repeat(look, decisions)
     decisions += look.handouts.clear(decisions)
     return decisions
 

@@ -4,6 +4,8 @@ Pure; used by `ucloud.scheduler.decide` for VMs whose host has a fence in phase 
 begins nothing, so its statuses say what it had begun, and rest on nothing that may come late. See doc/fencing.md.
 """
 
+from collections.abc import Iterator, Sequence
+
 from msgspec.structs import replace
 
 from ucloud.model.decision import Decision, Requirement, absent, unchanged
@@ -63,6 +65,17 @@ def leave(look: Look, vm: Fact[Vm], placement: Fact[Placement], fence: Fact[Fenc
     if lacking is None:
         return []
     return stay(look, dead, lacking) if lacking else [move(look, dead)]
+
+
+def repeat(look: Look, decisions: Sequence[Decision]) -> Iterator[Decision]:
+    """Whatever else a fenced host was told, of VMs that cannot be read or are placed elsewhere, say: it is told the very same
+    again, or its fence would never go. decisions: all others of this pass."""
+    written = {key for decision in decisions for key in (*decision.deletes, *(record.key for record in decision.puts))}
+    for told in look.facts.all(Manifest).values() if look.fenced else ():
+        fence = look.fenced.get(told.record.host)
+        if fence and told.revision < fence.revision and told.key not in written:
+            requires = (unchanged(told), unchanged(fence))
+            yield Decision(verb="tell", key=told.key, reason="as before", puts=(told.record,), requires=requires)
 
 
 def only_there(look: Look, dead: Dead) -> str:

@@ -9,7 +9,7 @@ from ucloud.loop import batches
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import Decision, NotNewer, Unchanged
-from ucloud.model.host import Reconciled
+from ucloud.model.host import Fence, Reconciled
 from ucloud.model.key import HostBlob
 from ucloud.model.network import Port
 from ucloud.model.record import Record
@@ -354,6 +354,27 @@ def test_what_cannot_be_read_is_left_alone() -> None:
         die(world)
         world.store.commit({bad: b"?"})
         assert not [decision for decision in decide(world.facts(), NOW_S) if decision.verb == "move"]
+
+
+@pytest.mark.parametrize("why", ["unreadable", "elsewhere", "unknown"])
+def test_a_host_is_told_again_also_of_vms_of_which_nothing_can_be_decided(why: str) -> None:
+    """Else its fence would never go."""
+    world = cloud(on_shared())
+    die(world)
+    if why == "unreadable":
+        world.store.commit({"vm/vm-a": b"?"})
+    elif why == "elsewhere":
+        world.put(replace(placed(world), host="host-2"))
+    else:
+        world.delete("vm/vm-a", "placement/vm-a")
+    before = told(world, "host-1")
+    settle(world)
+    fact = world.facts().get(Manifest, "manifest/host-1/vm-a")
+    fenced = world.facts().get(Fence, "fence/host-1")
+    assert fact
+    assert fenced
+    assert fact.record == before
+    assert fact.revision > fenced.revision
 
 
 def test_without_its_key_it_waits_where_it_is() -> None:

@@ -1,6 +1,6 @@
 """What the scheduler tells people."""
 
-from tests.unit.world import NOW_S, World, host, manifest, placement, pool, vm
+from tests.unit.world import NOW, NOW_S, World, fence, host, manifest, placement, pool, status, vm
 from ucloud.model.decision import Decision
 from ucloud.model.event import Event, News
 from ucloud.model.record import decode
@@ -78,3 +78,33 @@ def test_a_manifest_that_says_the_same_is_no_news() -> None:
 
     assert news() is None
     assert news(boots=2) == News("told", "its host shall run it")
+
+
+def test_what_became_of_the_vms_of_a_dead_host_is_told_once() -> None:
+    shared = pool("shared", shared=True, fence="same-kernel")
+    vms = [vm("vm-a", pool="shared"), vm("vm-b", pool="shared", memory_mib=5000), vm("vm-c")]
+    said = {"vm-a": ("shared",), "vm-b": ("shared",), "vm-c": ("local",)}
+    case = Case(shared, *host("host-1", 1 << 20), *vms)
+    settle(case)
+    case.world.put(*(status(id, pools=pools, leased=True) for id, pools in said.items()), *host("host-2"))
+    case.world.delete("alive/host-1")
+    case.world.put(fence(number=3, proofs={"shared": "its lease has run out"}))
+    assert settle(case) == {
+        "vm-a": News("moved", "1 was declared dead (fence 3); on 2: of the hosts with room it had the most free memory"),
+        "vm-b": News("waits", "1 was declared dead (fence 3), and no host has 5000 MiB free; the most is 3584 MiB on 2"),
+        "vm-c": News("waits", "1 to come back: its disk is in the pool local, of which 1 has its own"),
+    }
+    case.world.put(fence(number=3, proofs={"shared": "its lease has run out"}, errors={"local": "only it has that"}))
+    assert settle(case) == {"vm-c": None}, "it is told the same under a new epoch"
+    case.world.put(host("host-1", removed_at=NOW, lost=True)[0])
+    assert settle(case) == {"vm-c": News("lost", "its disk was lost with 1, which alone had it (pool local)")}
+
+
+def settle(case: Case) -> dict[str, News | None]:
+    """What is said of each VM that something is decided about."""
+    told = dict[str, News | None]()
+    while decisions := decide(case.world.facts(), NOW_S):
+        decision = decisions[0]
+        told[decision.key.rpartition("/")[2]] = news_of(case.world.facts(), decision)
+        case.world.commit([decision])
+    return told
