@@ -30,7 +30,7 @@ from ucloud.model.record import encode
 from ucloud.store.etcd import EtcdStore
 
 ETCD_OPTIONS = {"heartbeat-interval": 100, "election-timeout": 1000}  # as `ucloud up` has them
-CPUS, MEMORY_MIB = 64, 262_144
+CPUS, MEMORY_MIB, HOST_TTL_S = 64, 262_144, 6.0
 IMAGE = "sector"
 PUBLIC = "fd00:0:1::/48"
 
@@ -138,7 +138,8 @@ class PlainCloud:
             store.commit({pool.key: encode(pool)})
             for number in range(1, self._counts["host"] + 1):
                 self.host_ids[f"host-{number}"] = client.create_host(f"h{number}")["id"]
-                self.add("host", number)
+                for kind in ("lease", "host"):
+                    self.add(kind, number)
             wait_for(lambda: any(client.pools()), "the pool, which the API did not make itself", pause_s=0.1)
             self._upload(client)
             hosts = self._counts["host"]
@@ -213,17 +214,18 @@ class PlainCloud:
         return self.daemons[name]
 
     def _config(self, kind: str, number: int) -> config.Config:
-        state = self.directory / f"{kind}-{number}"
+        state = self.directory / (f"host-{number}" if kind == "lease" else f"{kind}-{number}")
         return config.Config(
-            etcd=config.Etcd(endpoints=tuple(self.endpoints)),
+            etcd=config.Etcd(endpoints=tuple(self.endpoints), election_ms=1000),
             host=config.Host(
-                id=self.host_ids.get(f"{kind}-{number}", ""),
+                id=self.host_ids.get(state.name, ""),
                 name=f"h{number}",
                 state_dir=str(state / "state"),
                 run_dir=str(state / "run"),
                 cpus=CPUS,
                 memory_mib=MEMORY_MIB,
                 hypervisor="fake",
+                ttl_s=HOST_TTL_S,
             ),
             api=config.Api(socket="", listen=f"[::1]:{self._ports[number - 1]}" if kind == "api" else ""),
             control=config.Control(ttl_s=self.control_ttl_s),

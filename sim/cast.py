@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
+from sim.clock import Instant
 from sim.drivers import Impatient
 from sim.process import LoopThread, Process
 from sim.stage import Stage
@@ -19,7 +20,7 @@ from ucloud.daemon.network import fake_hands, host_network
 from ucloud.driver.hypervisor.contract import GuestSpec
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.fake import FakePool
-from ucloud.host.heartbeat import Heartbeat
+from ucloud.host.lease import Lease, timing
 from ucloud.host.loop import HostLoop
 from ucloud.host.userdata import UserData
 from ucloud.image.loop import ImageLoop
@@ -187,6 +188,9 @@ class HostClock:
     def monotonic_s(self) -> float:
         return self._stage.monotonic_s()
 
+    def boot_s(self) -> float:
+        return self._stage.monotonic_s()
+
 
 class Machine(Daemon):
     """A host: its daemon, and what outlives it."""
@@ -195,7 +199,7 @@ class Machine(Daemon):
         super().__init__(stage, etcd, name)
         self.id, self.memory_mib = id, memory_mib
         self.guests, self.clock = Guests(stage), HostClock(stage)
-        self.has_power, self.boots = True, 1
+        self.has_power, self.boots, self.beat = True, 1, Instant()
         self.hands, self._pool = fake_hands(), pool
 
     def start(self) -> None:
@@ -224,13 +228,15 @@ class Machine(Daemon):
             Endpoint(host=self.id, url=f"http://{self.name}", token=Secret(f"token-{self.starts}")),
             POWER_DOWN_S,
             journal,
+            beat=lambda: self.beat.set(self.clock.boot_s()),
         )
         thread, journal_thread = self.run(process, loop), self.run(process, journal)
         process.workers.wake = thread.wake
         self.guests.subscribe(thread.wake)
         process.connections.append(self.guests.close)
-        leased = LeasedKey(self.wire, Alive(host=self.id, boot=f"boot-{self.boots}"), HOST_TTL_S, self.clock)
-        self.run(process, Heartbeat(leased, leased.renew_s))
+        times, alive = timing(HOST_TTL_S, election_s=1.0), Alive(host=self.id, boot=f"boot-{self.boots}")
+        leased = LeasedKey(self.wire, alive, HOST_TTL_S, self.clock, times.renew_s)
+        self.run(process, Lease(leased, Instant(), self.beat, self.clock, times))
 
     def lose_power(self) -> None:
         self.has_power = False

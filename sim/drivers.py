@@ -181,6 +181,9 @@ class SimHypervisor:
     def detach(self, vm: str, mac: str) -> None:
         self._hands.do("detach", lambda: self._machine.detach(vm, mac))
 
+    def guard(self, vm: str) -> None:
+        self._hands.do("guard", lambda: self._machine.hypervisor.guard(vm))
+
     def power_down(self, vm: str) -> None:
         self._hands.do("power-down", lambda: self._machine.press(vm))
 

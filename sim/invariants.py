@@ -99,7 +99,7 @@ class Invariants:
     def committed(
         self, who: str, loop: str, puts: Mapping[str, bytes], deletes: Iterable[str], requires: Iterable[Requirement]
     ) -> None:
-        """By a loop of this process; `api` and `heartbeat` are loops too."""
+        """By a loop of this process; `api` and `lease` are loops too."""
         if who in self._capacity:
             own = (keys.statuses(who), f"alive/{who}", f"event/{who}/")
             compared = [r.key if isinstance(r, Unchanged) else r.prefix for r in requires]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-from sim.clock import NodeClock
+from sim.clock import Instant, NodeClock
 from sim.drivers import ImagePool, Images, Impatient, Machine, SimHypervisor, SimPool, network_hands
 from sim.etcd import Etcd, Link
 from sim.invariants import CPU_OVERCOMMIT, Invariants
@@ -16,7 +16,7 @@ from sim.world import Killed, World
 from ucloud.base.config import DEFAULTS
 from ucloud.daemon.control import LOOPS
 from ucloud.driver.pool.contract import Pool
-from ucloud.host.heartbeat import Heartbeat
+from ucloud.host.lease import Lease, timing
 from ucloud.host.loop import HostLoop
 from ucloud.host.network import HostNetwork
 from ucloud.host.userdata import UserData
@@ -41,6 +41,7 @@ from ucloud.store.view import View
 schedule = partial(place, policy=Policy(cpu_overcommit=CPU_OVERCOMMIT))
 KEPT_EVENTS = 5  # so few that old ones go again and again
 HOST_TTL_S, CONTROL_TTL_S, POWER_DOWN_S = 6.0, 4.0, 20.0
+TIMING = timing(HOST_TTL_S, election_s=1.0)
 CRASH_LOOP = 0.15
 RESTARTS_S = (0.1, 0.1, 1.0, 8.0)  # a supervisor may be quicker than the old lease is to run out, or slower
 
@@ -141,6 +142,7 @@ class HostNode(Node):
         self.has_power = True
         self.boots = 1
         self.loop: HostLoop | None = None
+        self.deadline, self.beat = Instant(), Instant()
 
     def start(self) -> None:
         if self.has_power:
@@ -173,14 +175,16 @@ class HostNode(Node):
             Endpoint(host=self.name, url=f"http://{self.name}", token=self.token),
             POWER_DOWN_S,
             self.journal(process, "host", self.name),
+            beat=lambda: self.beat.set(self.clock.boot_s()),
         )
         thread = store.thread = process.run(self.loop)
         process.workers.wake = thread.wake
         hypervisor.subscribe(thread.wake)
         process.connections.append(hypervisor.close)
-        pulse = Connection(process, self.etcd, self.link, self.invariants, "heartbeat", self.off.host_keeps)
-        leased = LeasedKey(pulse, Alive(host=self.name, boot=f"boot-{self.boots}"), HOST_TTL_S, self.clock)
-        process.run(Heartbeat(leased, leased.renew_s))
+        pulse = Connection(process, self.etcd, self.link, self.invariants, "lease", self.off.host_keeps)
+        alive = Alive(host=self.name, boot=f"boot-{self.boots}")
+        leased = LeasedKey(pulse, alive, HOST_TTL_S, self.clock, TIMING.renew_s)
+        process.run(Lease(leased, self.deadline, self.beat, self.clock, TIMING))
         return process
 
     def _network(self, process: Process, user_data: UserData) -> HostNetwork:

@@ -57,6 +57,9 @@ class World:
     def monotonic_s(self) -> float:
         return self._now_s
 
+    def boot_s(self) -> float:
+        return self._now_s
+
     def say(self, who: str, what: str) -> None:
         if self.tracing:
             what = ID.sub(lambda id: self.alias(id[0]), what)

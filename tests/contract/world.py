@@ -23,6 +23,9 @@ class ManualClock:
     def monotonic_s(self) -> float:
         return self.time_s
 
+    def boot_s(self) -> float:
+        return self.time_s
+
 
 class World:
     def __init__(self, store: MemoryStore | EtcdStore, clock: ManualClock | SystemClock) -> None:

@@ -113,7 +113,7 @@ def faults(plan: Cloud) -> Iterator[Fault]:
         all_there = frozenset({host, *(daemon.name for daemon in plan.daemons() if daemon.host == host)})
         for begin, end in VERBS:
             yield Fault(begin.__name__, host, partial(lab.act, begin, target), partial(lab.act, end, target), all_there)
-        begin, own = partial(lab.act, lab.freeze_host_daemon, target), frozenset({daemon_name("host", host)})
+        begin, own = partial(lab.act, partial(lab.freeze_only, "host"), target), frozenset({daemon_name("host", host)})
         yield Fault("freeze", daemon_name("host", host), begin, partial(lab.act, lab.thaw, target), own)
     for daemon in plan.daemons():
         yield Fault("kill -9", daemon.name, partial(crash, plan, daemon))

@@ -43,6 +43,9 @@ class HandClock:
     def monotonic_s(self) -> float:
         return self.time_s - self.start_s
 
+    def boot_s(self) -> float:
+        return self.monotonic_s()
+
     def pass_s(self, seconds: float) -> None:
         self.time_s += seconds
 

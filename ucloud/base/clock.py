@@ -4,6 +4,8 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # elsewhere than on Linux the latter counts on
+
 
 class Clock(Protocol):
     def now_s(self) -> float:
@@ -12,6 +14,9 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds since some start: for deadlines and ages. Never jumps."""
 
+    def boot_s(self) -> float:
+        """Seconds since the machine booted, those in which it was suspended included. The same for all of its processes."""
+
 
 class SystemClock:
     def now_s(self) -> float:
@@ -19,6 +24,9 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
+
+    def boot_s(self) -> float:
+        return time.clock_gettime(BOOT)
 
 
 def timestamp(now_s: float) -> str:

@@ -21,7 +21,7 @@ from ucloud.base.config import to_toml
 from ucloud.base.errors import Conflict, Invalid, NotFound, Temporary
 from ucloud.client import Client
 from ucloud.daemon import logfile, platform, supervisor, underlay
-from ucloud.daemon.cloud import ROUTER, Cloud, daemon_name, home, save_cloud
+from ucloud.daemon.cloud import KNOWN_BY_ID, ROUTER, Cloud, daemon_name, home, save_cloud
 from ucloud.daemon.lab_marks import Marks, locked
 from ucloud.daemon.teardown import find, stop_daemons, supervisors_of, tear_down, thaw
 from ucloud.driver.process.contract import Process
@@ -163,7 +163,8 @@ def start_supervisor(cloud: Cloud, listener: socket.socket, say: Say) -> None:
     """Detached: it outlives this command and its terminal."""
     say("starting etcd, api, control")
     for host in cloud.hosts:
-        cloud.config_file(daemon_name("host", host)).unlink(missing_ok=True)  # its record may have to be made first
+        for kind in KNOWN_BY_ID:
+            cloud.config_file(daemon_name(kind, host)).unlink(missing_ok=True)  # its record may have to be made first
     with (cloud.log_dir / "supervisor.log").open("ab") as log:
         subprocess.Popen(
             cloud.supervisor_command(),
@@ -176,10 +177,11 @@ def start_supervisor(cloud: Cloud, listener: socket.socket, say: Say) -> None:
 
 
 def configure_host(cloud: Cloud, host: str) -> None:
-    """A host daemon that runs with other settings is started again; its guests go on."""
-    name = daemon_name("host", host)
-    if write_config(cloud, host, name):
-        tell(find([daemon.command for daemon in cloud.daemons() if daemon.name == name]), signal.SIGTERM)
+    """Daemons that run with other settings are started again; its guests go on."""
+    for kind in KNOWN_BY_ID:
+        name = daemon_name(kind, host)
+        if write_config(cloud, host, name):
+            tell(find([daemon.command for daemon in cloud.daemons() if daemon.name == name]), signal.SIGTERM)
 
 
 def write_config(cloud: Cloud, host: str, name: str) -> bool:
@@ -205,7 +207,7 @@ def await_api(cloud: Cloud, api: Client, say: Say) -> None:
 
 def await_host(cloud: Cloud, host: str, api: Client, say: Say) -> None:
     say(f"waiting for host {host}")
-    await_that(lambda: api.host(cloud.settings.host_ids[host])["state"] != "down", f"host {host}", cloud)
+    await_that(lambda: api.host(cloud.settings.host_ids[host])["state"] == "up", f"host {host}", cloud)
 
 
 def await_that(happens: Callable[[], bool], what: str, cloud: Cloud) -> None:

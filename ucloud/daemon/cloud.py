@@ -28,22 +28,21 @@ STATE_ROOT, RUN_ROOT = Path("/var/lib"), Path("/run")
 LONGEST_SOCKET = f"/h1/vm/vm-{'0' * 26}/console"
 MAX_SOCKET_BYTES = 107
 MAX_HOSTS = 9
+KNOWN_BY_ID = ("deadman", "lease", "host")  # daemons that need the id of their host
 ROUTER = "router"  # the daemon, its host and its cables
 UPLINK = "up0"  # a host's interface on the underlay, and the router's
 RESERVE_MIB = 1024  # of the machine's memory: not for guests
 ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
-ETCD_ELECTION_MS = 1000
 ETCD_QUOTA_BYTES = 4 << 30
 ETCD_KEEP = "10m"  # of history: a watch that was away for longer lists again
-# As short as etcd grants: at least 1.5 times its election timeout, in whole seconds. A leader that dies is noticed at most
-# this and etcd's 0.5 s after its last renewal.
 CONTROL_TTL_S = 2.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the user chose, and the ids that the API gave to the hosts, so that the next `up` brings back the same ones.
 
-    cpus, memory_mib: what each host has for guests; 0: all cores, and its share of the memory.
+    cpus, memory_mib: what each host has for guests; 0: all cores, and its share of the memory. ttl_s: silence after which a
+    host is declared dead.
     """
 
     name: str = DEFAULT_NAME
@@ -51,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     etcd: int = 1
     cpus: int = 0
     memory_mib: int = 0
+    ttl_s: int = 2
     port: int = 8642
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     hypervisor: Literal["qemu", "fake"] = "qemu"
@@ -177,6 +177,12 @@ class Cloud:
         return self.subnet[0xFFFF]
 
     @property
+    def election_ms(self) -> int:
+        """Of etcd: as short as hosts' leases need it, and as long as they let it be, as a busy machine makes members slow. etcd
+        grants no lease shorter than 1.5 times this."""
+        return 300 if self.settings.ttl_s < 6 else 1000
+
+    @property
     def etcd_endpoints(self) -> tuple[str, ...]:
         return tuple(self._etcd_url(host, ETCD_PORT) for host in self.etcd_hosts)
 
@@ -187,7 +193,9 @@ class Cloud:
         """The settings of all daemons of one host. They ask first the etcd of their own host."""
         own = self._etcd_url(host, ETCD_PORT)
         return config.Config(
-            etcd=config.Etcd(endpoints=tuple(sorted(self.etcd_endpoints, key=lambda endpoint: endpoint != own))),
+            etcd=config.Etcd(
+                endpoints=tuple(sorted(self.etcd_endpoints, key=lambda endpoint: endpoint != own)), election_ms=self.election_ms
+            ),
             host=config.Host(
                 id=self.settings.host_ids.get(host, ""),
                 name=host,
@@ -198,6 +206,7 @@ class Cloud:
                 memory_mib=self.settings.memory_mib or self._memory_share_mib,
                 accel=self.settings.accel,
                 hypervisor=self.settings.hypervisor,
+                ttl_s=self.settings.ttl_s,
             ),
             api=config.Api(socket=str(self.api_socket(host))),
             control=config.Control(ttl_s=CONTROL_TTL_S),
@@ -242,7 +251,7 @@ class Cloud:
             *(self._own_daemon("api", host) for host in self.central_hosts),
             *(self._own_daemon("control", host) for host in self.central_hosts),
             *(self._own_daemon("metadata", host) for host in self.hosts),
-            *(self._own_daemon("host", host) for host in self.hosts),
+            *(self._own_daemon(kind, host) for kind in KNOWN_BY_ID for host in self.hosts),
         ]
 
     def _own_daemon(self, kind: str, host: str) -> Daemon:
@@ -273,8 +282,8 @@ class Cloud:
             "initial-advertise-peer-urls": peer,
             "initial-cluster": ",".join(f"{member}={url}" for member, url in members.items()),
             "initial-cluster-token": self.name,
-            "heartbeat-interval": 100,
-            "election-timeout": ETCD_ELECTION_MS,
+            "heartbeat-interval": max(50, self.election_ms // 10),
+            "election-timeout": self.election_ms,
             "quota-backend-bytes": ETCD_QUOTA_BYTES,
             "auto-compaction-mode": "periodic",
             "auto-compaction-retention": ETCD_KEEP,

@@ -13,7 +13,9 @@ from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.driver.machine import linux as machine
 from ucloud.driver.pool.contract import Pool
 
-__all__ = ["hypervisor", "machine", "network", "pool"]
+__all__ = ["hypervisor", "machine", "network", "pool", "reaper"]
+
+Reaper = Callable[[], frozenset[str]]  # ends every guest that must not outlive the lease; answers the VMs whose there were
 
 
 class PoolIdentity(Protocol):
@@ -40,6 +42,25 @@ def fake(config: Config) -> Hypervisor:
 
 
 HYPERVISORS: dict[str, Callable[[Config], Hypervisor]] = {"qemu": qemu, "fake": fake}
+
+
+def qemu_reaper(config: Config) -> Reaper:
+    from ucloud.driver.hypervisor.reaper import QemuReaper
+
+    return QemuReaper(Path(config.host.run_dir)).kill
+
+
+def fake_reaper(config: Config) -> Reaper:
+    from ucloud.driver.hypervisor.reaper import FakeReaper
+
+    return FakeReaper(Path(config.host.run_dir)).kill
+
+
+REAPERS: dict[str, Callable[[Config], Reaper]] = {"qemu": qemu_reaper, "fake": fake_reaper}
+
+
+def reaper(config: Config) -> Reaper:
+    return REAPERS[config.host.hypervisor](config)
 
 
 def hypervisor(config: Config) -> Hypervisor:

@@ -3,32 +3,28 @@
 It may be killed and restarted at any moment; the guests go on and are found again.
 """
 
-import fcntl
 import secrets
 import threading
 from pathlib import Path
-from typing import TextIO
 
 import ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
-from ucloud.base.errors import Conflict, Invalid
 from ucloud.daemon import drivers
+from ucloud.daemon.deadman import BEAT, DEADLINE, moment
 from ucloud.daemon.network import host_network
-from ucloud.daemon.process import open_store, raise_file_limit, stop_on_signals
+from ucloud.daemon.process import need_host_id, open_store, raise_file_limit, stop_on_signals, take_lock
 from ucloud.driver.hypervisor.contract import Hypervisor
 from ucloud.host.endpoint import Server
 from ucloud.host.executor import Threads
-from ucloud.host.heartbeat import Heartbeat
 from ucloud.host.loop import HostLoop
 from ucloud.host.userdata import UserData
 from ucloud.loop import run_all
 from ucloud.metadata import nocloud
 from ucloud.model import keys
-from ucloud.model.host import Alive, Endpoint, Inventory
+from ucloud.model.host import Endpoint, Inventory
 from ucloud.model.secret import Secret
 from ucloud.store.journal import KEPT_OF_HOST, Journal
-from ucloud.store.lease import LeasedKey
 from ucloud.store.view import View
 
 WORKERS = 16  # steps of different VMs at the same time
@@ -37,19 +33,18 @@ SYSTEM_MEMORY_MIB = 1024  # not for guests: the system, etcd and the daemons
 
 def main(config: Config) -> None:
     """Run until SIGTERM. Raises Conflict when another daemon of this host is running, Invalid when it does not know its id."""
-    if not config.host.id:
-        raise Invalid("[host] id: missing; it is the one that the API gave to this host")
-    lock = take_lock(Path(config.host.state_dir))
+    id = need_host_id(config)
+    lock = take_lock(Path(config.host.state_dir), "host")
     raise_file_limit()
     stop = stop_on_signals()
-    woken, network_woken, beat_woken, journal_woken = (threading.Event() for _ in range(4))
+    woken, network_woken, journal_woken = (threading.Event() for _ in range(3))
     clock, store = SystemClock(), open_store(config)
     hypervisor = drivers.hypervisor(config)
     hypervisor.subscribe(woken.set)
     token = secrets.token_urlsafe(24)
     server = Server(config.host.address, token, hypervisor)
     threading.Thread(target=server.serve_forever, name="endpoint", daemon=True).start()
-    id = config.host.id
+    deadline, beat = moment(config, DEADLINE), moment(config, BEAT)
     journal = Journal(store, id, clock, KEPT_OF_HOST, journal_woken.set)
     view = View(store, [keys.manifests(id), keys.statuses(id), keys.fence(id)], clock, woken.set)
     book = View(store, [], clock, network_woken.set)
@@ -69,27 +64,16 @@ def main(config: Config) -> None:
         Endpoint(host=id, url=server.url, token=Secret(token)),
         config.host.power_down_s,
         journal,
+        may_start=lambda: (deadline.get() or 0.0) > clock.boot_s(),
+        beat=lambda: beat.set(clock.boot_s()),
     )
-    leased = LeasedKey(store, Alive(host=id, boot=drivers.machine.boot_id()), config.host.ttl_s, clock)
-    beat = Heartbeat(leased, leased.renew_s)
     try:
-        run_all([(loop, woken), (network, network_woken), (beat, beat_woken), (journal, journal_woken)], stop)
+        run_all([(loop, woken), (network, network_woken), (journal, journal_woken)], stop)
     finally:
         server.shutdown()
         hypervisor.close()
         store.close()
         lock.close()
-
-
-def take_lock(state_dir: Path) -> TextIO:
-    """An open file that no second daemon of this host can lock."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    file = (state_dir / "daemon.lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Conflict(f"another host daemon holds {file.name}") from None
-    return file
 
 
 def inventory(config: Config, hypervisor: Hypervisor) -> Inventory:

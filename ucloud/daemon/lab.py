@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 
 import click
 
@@ -115,11 +116,11 @@ def freeze(target: Target) -> None:
     stop_all(target.processes)
 
 
-def freeze_host_daemon(target: Target) -> None:
-    """The daemon alone: its guests go on."""
+def freeze_only(kind: str, target: Target) -> None:
+    """One daemon alone: its guests go on."""
     if target.is_off():
         raise Conflict(f"{target.name} is off")
-    name = daemon_name("host", target.host)
+    name = daemon_name(kind, target.host)
     target.marks.add(name, "frozen")
     stop_all(lambda: find([daemon.command for daemon in target.cloud.daemons() if daemon.name == name]))
 
@@ -191,7 +192,7 @@ add_verb(thaw, "What was frozen goes on.")
 
 @lab.command("freeze")
 @click.argument("target")
-@click.option("--only", type=click.Choice(["daemon"]), help="Of a host only this process.")
+@click.option("--only", type=click.Choice(["daemon", "lease", "deadman"]), help="Of a host only this process.")
 @name_option
 def freeze_command(target: str, only: str | None, name: str) -> None:
     """Every process stands still, guests too.
@@ -200,8 +201,9 @@ def freeze_command(target: str, only: str | None, name: str) -> None:
     Example:
       ucloud lab freeze h2
       ucloud lab freeze h2 --only daemon
+      ucloud lab freeze h2 --only lease
     """
-    verb = freeze_host_daemon if only else freeze
+    verb = partial(freeze_only, "host" if only == "daemon" else only) if only else freeze
     act(verb, find_target(running_cloud(name), target, only_hosts=bool(only)))
 
 

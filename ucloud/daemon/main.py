@@ -16,7 +16,7 @@ from ucloud.base import config, log
 from ucloud.base.errors import Error
 
 BUG = 70  # sysexits.h: EX_SOFTWARE
-DAEMONS = {kind: f"ucloud.daemon.{kind}" for kind in ("api", "control", "metadata", "host")}
+DAEMONS = {kind: f"ucloud.daemon.{kind}" for kind in ("api", "control", "lease", "deadman", "metadata", "host")}
 
 
 @click.group(hidden=True)

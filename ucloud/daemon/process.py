@@ -1,13 +1,17 @@
 """What every daemon does at its start and at its end."""
 
+import fcntl
 import os
 import resource
 import signal
 import socket
 import threading
+from pathlib import Path
+from typing import TextIO
 
 from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
+from ucloud.base.errors import Conflict, Invalid
 from ucloud.store.etcd import EtcdStore
 
 END_S = 10.0  # for an end in order; the supervisor would kill after 12 s
@@ -35,6 +39,24 @@ def stop_on_signals() -> threading.Event:
 
     threading.Thread(target=await_signal, name="signals", daemon=True).start()
     return stop
+
+
+def take_lock(state_dir: Path, kind: str) -> TextIO:
+    """An open file that no second daemon of this kind can lock on the same host. Raises Conflict."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    file = (state_dir / f"{kind}.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(f"another {kind} daemon holds {file.name}") from None
+    return file
+
+
+def need_host_id(config: Config) -> str:
+    """Raises Invalid where it is not known."""
+    if not config.host.id:
+        raise Invalid("[host] id: missing; it is the one that the API gave to this host")
+    return config.host.id
 
 
 def open_store(config: Config) -> EtcdStore:

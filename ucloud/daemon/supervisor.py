@@ -27,7 +27,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 STEADY_S = 30.0  # who ran for so long begins with the shortest pause again
 NEEDS_S = 0.1  # how often to look for files that a daemon waits for
 STOP_S = 12.0  # for each kind of daemon, then it is killed
-STOPPING = (("host",), ("control", "api", "metadata"), ("etcd", "router"))  # kinds, in this order
+STOPPING = (("host",), ("control", "api", "metadata"), ("lease", "deadman"), ("etcd", "router"))  # kinds, in this order
 OWN_VARIABLES = ("UCLOUD_LOG_",)  # of all that ucloud or etcd could read; the rest stands in the configuration files
 
 

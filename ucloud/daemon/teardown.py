@@ -15,7 +15,7 @@ from ucloud.daemon import drivers, platform, underlay
 from ucloud.daemon.cloud import Cloud, contents, home
 from ucloud.driver.process.contract import Process
 
-SUPERVISOR_STOP_S = 50.0  # it gives each of three kinds of daemons 12 s
+SUPERVISOR_STOP_S = 60.0  # it gives each of four kinds of daemons 12 s
 DAEMON_STOP_S = 12.0
 KILL_S = 10.0
 LOOK_S = 0.02

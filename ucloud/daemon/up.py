@@ -28,6 +28,9 @@ name_option = click.option("--name", default=DEFAULT_NAME, show_default=True, he
 @click.option("--etcd", type=click.Choice(["1", "3"]), help="How many etcd members.  [default: 3 from three hosts on, else 1]")
 @click.option("--cpus", type=click.IntRange(1, 1024), metavar="N", help="Of each host, for guests.  [default: all cores]")
 @click.option("--memory", type=Size(), help="Of each host, for guests.  [default: an equal share]")
+@click.option(
+    "--ttl", "ttl_s", type=click.IntRange(2, 60), metavar="S", help="Silence after which a host is dead.  [default: 2]"
+)
 @click.option("--state", metavar="DIR", help="Keep everything below DIR, not in /var/lib/ucloud and /run/ucloud.")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help="How guests run; auto: kvm where it works.")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Of [::1], where the API is reached.  [default: {DEFAULT_PORT}]")

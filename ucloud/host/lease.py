@@ -16,7 +16,7 @@ from ucloud.store.lease import LeasedKey
 
 log = logging.getLogger("ucloud.host.lease")
 
-AGAIN_S = 0.02  # after an attempt that failed: the next member of etcd is asked at once
+AGAIN_S = 0.1  # after an attempt that failed at every member of etcd
 DEGRADED_S = 10.0  # without a look of the host daemon
 
 
@@ -44,8 +44,8 @@ def timing(ttl_s: float, election_s: float) -> Timing:
     needed_s = found.renew_s + 2 * 2 * election_s
     if needed_s > found.hold_s + 1e-9:
         raise Invalid(
-            f"[host] ttl_s = {ttl_s:g} is too short for [etcd] election_ms = {1000 * election_s:.0f}: two elections of etcd would "
-            f"kill guests. Make it {needed_s / 0.85:.1f} or more, or etcd's --election-timeout shorter"
+            f"[host] ttl_s = {ttl_s:g} is too short for [etcd] election_ms = {1000 * election_s:.0f}: two elections of etcd "
+            f"would kill guests. Make it {needed_s / 0.85:.1f} or more, or etcd's --election-timeout shorter"
         )
     return found
 
@@ -68,9 +68,10 @@ class Lease:
             log.warning("the host daemon %s", f"was not heard for {DEGRADED_S:g} s" if degraded else "is heard again")
             self._leased.put(msgspec.structs.replace(self._leased.record, degraded=degraded))
         try:
-            self._leased.beat()
+            if not self._leased.beat():
+                return AGAIN_S
         except (Conflict, Temporary) as error:
-            log.info("no answer yet: %s", error.message)
+            log.info("not renewed: %s", error.message)
             return AGAIN_S
         self._deadline.set(self._leased.renewed_s + self._timing.hold_s)
         return max(AGAIN_S, self._leased.renewed_s + self._timing.renew_s - self._clock.boot_s())

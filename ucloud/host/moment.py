@@ -1,5 +1,5 @@
-"""A moment of this machine's boot clock in a small file, by which the processes of a host tell each other how things stand: until
-when its lease is held (`lease`, read by `deadman` and the host daemon), when the host daemon looked last.
+"""A moment of this machine's boot clock in a small file, by which the processes of a host tell each other how things stand:
+until when its lease is held (`lease`, read by `deadman` and the host daemon), when the host daemon looked last.
 
 It outlives who wrote it, but not the boot that it belongs to. Written in one go; a reader who catches it half written looks
 again.

@@ -10,7 +10,7 @@ import pytest
 from ucloud.base.config import load, to_toml
 from ucloud.base.errors import Invalid
 from ucloud.daemon import drivers
-from ucloud.daemon.cloud import ETCD_ELECTION_MS, Cloud, Settings, cloud_at, home, load_cloud, save_cloud
+from ucloud.daemon.cloud import Cloud, Settings, cloud_at, home, load_cloud, save_cloud
 
 
 def cloud(name: str = "uc", state: str = "/tmp/c", hosts: int = 1, etcd: int = 1) -> Cloud:
@@ -78,7 +78,8 @@ def test_its_daemons_accept_their_configuration(tmp_path: Path) -> None:
     assert config == cloud().config("h1")
     assert config.host.id == "host-1"
     assert config.etcd.endpoints == cloud().etcd_endpoints
-    assert [daemon.name for daemon in cloud().daemons()] == ["router", "etcd-1", "api-1", "control-1", "metadata-1", "host-1"]
+    names = ["router", "etcd-1", "api-1", "control-1", "metadata-1", "deadman-1", "lease-1", "host-1"]
+    assert [daemon.name for daemon in cloud().daemons()] == names
 
 
 def test_several_hosts_share_what_one_machine_has() -> None:
@@ -87,7 +88,7 @@ def test_several_hosts_share_what_one_machine_has() -> None:
     assert names == [
         "router",
         *(f"{kind}-{i}" for kind in ("etcd", "api", "control") for i in (1, 2, 3)),
-        *(f"{kind}-{i}" for kind in ("metadata", "host") for i in range(1, 5)),
+        *(f"{kind}-{i}" for kind in ("metadata", "deadman", "lease", "host") for i in range(1, 5)),
     ]
     configs = [large.config(host) for host in large.hosts]
     assert [config.etcd.endpoints[0] for config in configs[:3]] == list(large.etcd_endpoints)
@@ -99,6 +100,6 @@ def test_several_hosts_share_what_one_machine_has() -> None:
 
 def test_a_leader_lives_as_long_as_etcd_grants() -> None:
     """etcd lengthens a shorter lease without a word: then a dead leader would be missed later than configured."""
-    shortest_s = math.ceil(1.5 * ETCD_ELECTION_MS / 1000)
+    shortest_s = math.ceil(1.5 * cloud().election_ms / 1000)
     assert cloud().config("h1").control.ttl_s >= shortest_s
     assert cloud().config("h1").host.ttl_s >= shortest_s

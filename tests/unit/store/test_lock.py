@@ -25,6 +25,9 @@ class ManualClock:
     def monotonic_s(self) -> float:
         return self.time_s
 
+    def boot_s(self) -> float:
+        return self.time_s
+
 
 class FaultyStore(MemoryStore):
     """Loses what `faults` names: the request, or only its answer. Counts calls."""

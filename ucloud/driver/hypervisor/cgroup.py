@@ -4,6 +4,8 @@ Called by qemu.py. Works with cgroup v2 and with v1's cpu hierarchy; where the s
 group of a VM is then None, and there is nothing to kill or to remove).
 """
 
+import hashlib
+import os
 import signal
 import time
 from pathlib import Path
@@ -26,6 +28,11 @@ def _hierarchy(root: Path) -> tuple[Path, bool] | None:
     if (root / "cpu" / "cgroup.procs").exists():
         return root / "cpu", False
     return None
+
+
+def of_guests(run_dir: Path) -> "Groups":
+    """Those of the host that has this directory."""
+    return Groups(f"{run_dir.name}-{hashlib.sha256(os.fsencode(run_dir.resolve() / 'vm')).hexdigest()[:8]}")
 
 
 class Groups:
@@ -70,6 +77,15 @@ class Groups:
                 _kill(group, pid, until_s)
             if time.monotonic() > until_s:
                 raise Temporary(f"processes {pids} of {vm} do not die")
+
+    def send_kill(self, vm: str) -> bool:
+        """To every process of the VM's group, without waiting; whether there was any."""
+        group = self._group(vm)
+        if not group or not (pids := _pids(group)):
+            return False
+        for pid in pids:
+            _kill(group, pid, until_s=0)
+        return True
 
     def remove(self, vm: str) -> None:
         """The VM's group, and the parents with the last one."""

@@ -8,7 +8,6 @@ a namespace of its own goes with it).
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -23,13 +22,14 @@ from ucloud.base.errors import Conflict, NotFound, NotYet, Temporary
 from ucloud.driver import image_lock
 from ucloud.driver.hypervisor import qemu_nics, qmp
 from ucloud.driver.hypervisor.accel import working_accel
-from ucloud.driver.hypervisor.cgroup import Groups
+from ucloud.driver.hypervisor.cgroup import of_guests
 from ucloud.driver.hypervisor.cidata import open_cidata
 from ucloud.driver.hypervisor.contract import LOG_BYTES, Guest, GuestDisk, GuestNic, GuestSpec, Log
 from ucloud.driver.hypervisor.qemu_command import Files, Identity, command_line, reason, uid
 from ucloud.driver.hypervisor.qemu_console import QemuConsole
 from ucloud.driver.hypervisor.qemu_guest import QemuGuest
 from ucloud.driver.hypervisor.qemu_process import GuestProcess, find, launch
+from ucloud.driver.hypervisor.reaper import SPARED
 from ucloud.driver.hypervisor.serial_log import SerialLog
 from ucloud.driver.hypervisor.tap import held_taps, open_tap
 from ucloud.driver.hypervisor.watcher import Watcher
@@ -50,7 +50,7 @@ class QemuHypervisor:
         self._vms = run_dir.resolve() / "vm"
         self._vms.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.accel: str = working_accel(state_dir, probe_kernel) if accel == "auto" else accel
-        self._groups = Groups(f"{run_dir.name}-{hashlib.sha256(os.fsencode(self._vms)).hexdigest()[:8]}")
+        self._groups = of_guests(run_dir)
         self._lock = threading.Lock()  # of the dict below
         self._looking = threading.Lock()  # a process is either launched and kept, or found: never both
         self._guests: dict[str, QemuGuest] = {}
@@ -270,7 +270,7 @@ class QemuHypervisor:
 
     def _spared(self, vm: str) -> Path:
         """Read by `deadman` too."""
-        return self._directory(vm) / "spared"
+        return self._directory(vm) / SPARED
 
     def _log(self, vm: str) -> SerialLog:
         return SerialLog(self._directory(vm) / "log")

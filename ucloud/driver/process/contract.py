@@ -31,6 +31,10 @@ class Processes(Protocol):
         """From now on this process is that user and group alone, without any rights, and cannot get others. What it opens from
         now on reaches no network; sockets that it has go on."""
 
+    def hurry(self) -> None:
+        """For daemons on which lives depend: from now on this process' memory is never paged out, it runs before all others
+        and ends after them when memory is short; as far as the system lets it."""
+
     def send(self, process: Process, number: signal.Signals) -> None:
         """Harmless when it is gone."""
 
