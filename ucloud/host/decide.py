@@ -168,7 +168,7 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
     if guest and (guest.epoch, guest.boots) != (told.epoch, told.boots):
         return end(world, manifest, status, guest, f"told to boot again ({told.boots})", now_s)
     if status is None or (status.record.epoch, status.record.boots) != (told.epoch, told.boots):
-        return say(world, manifest, status, "starting", now_s)
+        return say(world, manifest, status, "off" if told.powered_off else "starting", now_s)
     phase, crashes = status.record.phase, status.record.crashes
     if phase == "off" or (guest and guest.state == "powered-off"):
         if guest is None and told.vm in world.wired:

@@ -62,6 +62,7 @@ class Placement(Record, frozen=True, kw_only=True):
 
     epoch rises with every owner; whatever a host makes for a VM carries it. waits_for: why the host is not told yet what is
     wanted now, "" when it is; waits_since: since when that is so. lost: its disk was lost with the host that had it.
+    powered_off: the boot whose guest had powered itself off when its host died.
     """
 
     prefix: ClassVar[str] = "placement/"
@@ -73,6 +74,7 @@ class Placement(Record, frozen=True, kw_only=True):
     waits_for: str = ""
     waits_since: str = ""
     lost: bool = False
+    powered_off: int = 0
 
     @property
     def key(self) -> str:
@@ -106,7 +108,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(Record, frozen=True, kw_only=True):
     """All that a host needs to run a VM. Written by the scheduler. `revisions` (stored as `from`) names the revision of
     each record that it was made from: {"vm": 184, "pool": 7, "network-01h…": 9}; the host echoes it. keys: lines for
-    authorized_keys. user_data: SHA-256 of the `HostBlob` that holds it, which this host has as long as a manifest names it."""
+    authorized_keys. user_data: SHA-256 of the `HostBlob` that holds it, which this host has as long as a manifest names it.
+    powered_off: this boot's guest has powered itself off under an earlier epoch, and is not started again."""
 
     prefix: ClassVar[str] = "manifest/"
     host: str
@@ -116,6 +119,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     boots: int
     want: Want
     hard: bool = False
+    powered_off: bool = False
     ha: Ha = "restart"
     cpus: int
     memory_mib: int

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ucloud.model.decision import Decision, Requirement, absent, unchanged
 from ucloud.model.host import Fence, Reconciled
 from ucloud.model.image import Pool
-from ucloud.model.record import Fact
+from ucloud.model.record import Fact, Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 from ucloud.scheduler.look import Look
 from ucloud.scheduler.manifests import lack
@@ -34,6 +34,14 @@ class Dead:
     def is_lost(self) -> bool:
         """Its host never comes back."""
         return self.host is not None and self.host.record.lost
+
+    @property
+    def placed(self) -> Placement:
+        """As it is now, but that it is remembered if the guest has powered itself off."""
+        placed = self.placement.record
+        if self.status is None or self.status.record.phase != "off":
+            return placed
+        return replace(placed, powered_off=self.status.record.boots)
 
     @property
     def died(self) -> str:
@@ -133,7 +141,7 @@ def move(look: Look, dead: Dead) -> Decision:
     if room is None:
         return release(look, dead)
     reason = f"{dead.died}; {why(vm.record, room)}"
-    given = give(look, vm, dead.placement.record.epoch + 1, pool, room, reason)
+    given = give(look, vm, dead.placed, pool, room, reason)
     deletes = (dead.manifest.key,) if dead.manifest else ()
     requires = tuple(dict.fromkeys((*dead.rests_on(look), *given.requires)))
     return replace(given, verb="move", deletes=deletes, requires=requires)
@@ -151,8 +159,7 @@ def lose(look: Look, dead: Dead, pool: str) -> Decision:
 
 def disown(look: Look, dead: Dead, verb: str, reason: str, news: str) -> Decision:
     """Nobody is its owner any more, nor told of its ports. The epoch stays: it tells that it had one."""
-    had = dead.placement.record
-    free = Placement(vm=had.vm, host="", epoch=had.epoch, since=look.now, reason=reason, lost=verb == "lose")
+    free = replace(dead.placed, host="", since=look.now, reason=reason, lost=verb == "lose", waits_for="", waits_since="")
     booked = [entry for _, entry in look.ports.deleted(dead.vm.record) if entry]
     deletes = [entry.key for entry in booked] + ([dead.manifest.key] if dead.manifest else [])
     requires = (*dead.rests_on(look), *(unchanged(entry) for entry in booked))
@@ -162,14 +169,13 @@ def disown(look: Look, dead: Dead, verb: str, reason: str, news: str) -> Decisio
 def stay(look: Look, dead: Dead, waits_for: str) -> list[Decision]:
     """It is told the same once more, under a new epoch, so that nothing that its host had begun to say before the fence can
     still be said when the fence goes; that goes only then."""
-    placed, manifest = dead.placement.record, dead.manifest
+    placed, manifest = dead.placed, dead.manifest
     again = manifest is not None and manifest.revision < dead.fence.revision
     if not again and placed.waits_for == waits_for:
         return []
-    epoch = placed.epoch + again
-    since = placed.waits_since or look.now
-    puts = (
-        replace(placed, epoch=epoch, waits_for=waits_for, waits_since=since),
-        *((replace(manifest.record, epoch=epoch),) if manifest and again else ()),
-    )
+    waits = replace(placed, epoch=placed.epoch + again, waits_for=waits_for, waits_since=placed.waits_since or look.now)
+    puts: tuple[Record, ...] = (waits,)
+    if manifest and again:
+        is_off = manifest.record.boots == waits.powered_off
+        puts += (replace(manifest.record, epoch=waits.epoch, powered_off=is_off),)
     return [Decision(verb="wait", key=dead.vm.key, reason=waits_for, puts=puts, requires=dead.rests_on(look))]

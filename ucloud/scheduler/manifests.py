@@ -82,6 +82,7 @@ def manifest_for(
         boots=record.boots,
         want="running" if record.power == "on" else "stopped",
         hard=record.hard,
+        powered_off=record.boots == placement.powered_off,
         ha=record.ha,
         cpus=record.cpus,
         memory_mib=record.memory_mib,

@@ -30,15 +30,13 @@ def place(look: Look, vm: Fact[Vm], placement: Fact[Placement] | None) -> list[D
         return []
     needs = needed(vm.record)
     room = None if lacking else look.hosts.take(needs)
-    epoch = placement.record.epoch if placement else 0
     if pool is None or room is None:
         reason = lacking or look.hosts.why_not(needs)
         if placement and not is_news(placement.record.reason, reason, vm.record):
             return []
-        since = placement.record.since if placement else look.now
-        waits = Placement(vm=vm.record.id, host="", epoch=epoch, since=since, reason=reason)
-        return [Decision(verb="wait", key=vm.key, reason=reason, puts=(waits,), requires=mine)]
-    given = give(look, vm, epoch + 1, pool, room, f"placed {why(vm.record, room)}")
+        before = placement.record if placement else Placement(vm=vm.record.id, host="", epoch=0, since=look.now, reason="")
+        return [Decision(verb="wait", key=vm.key, reason=reason, puts=(replace(before, reason=reason),), requires=mine)]
+    given = give(look, vm, placement.record if placement else None, pool, room, f"placed {why(vm.record, room)}")
     return [replace(given, verb="place", requires=(*mine, *given.requires))]
 
 
@@ -47,9 +45,16 @@ def needed(vm: Vm) -> Vm:
     return replace(vm, cpus=0, memory_mib=0, host="", spread="") if vm.deleted_at else vm
 
 
-def give(look: Look, vm: Fact[Vm], epoch: int, pool: Fact[Pool], room: Room, reason: str) -> Decision:
-    """Of the VM's new owner: what is written, and all that it rests on but the VM and its placement."""
-    placed = Placement(vm=vm.record.id, host=room.host.id, epoch=epoch, since=look.now, reason=reason)
+def give(look: Look, vm: Fact[Vm], before: Placement | None, pool: Fact[Pool], room: Room, reason: str) -> Decision:
+    """Of the VM's new owner: what is written, and all that it rests on but the VM and its placement before."""
+    placed = Placement(
+        vm=vm.record.id,
+        host=room.host.id,
+        epoch=1 + (before.epoch if before else 0),
+        since=look.now,
+        reason=reason,
+        powered_off=before.powered_off if before else 0,
+    )
     told = manifest_of(look, vm, placed, pool)
     records, theirs = with_it(look, vm.record, told)
     networks = look.ports.rests_on(vm.record)

@@ -108,6 +108,12 @@ def test_a_vm_that_is_off_still_echoes_what_it_is_told() -> None:
     assert said(manifest(revisions={"vm": 6}), off) == status(phase="off", revisions={"vm": 6})
 
 
+def test_a_guest_that_powered_itself_off_at_its_former_host_stays_off() -> None:
+    assert said(manifest(powered_off=True)) == status(phase="off", since=NOW)
+    assert said(manifest(powered_off=True, epoch=2), status(phase="off")) == status(phase="off", epoch=2)
+    assert act(manifest(powered_off=True), status(phase="off")) is None
+
+
 def test_a_vm_that_is_off_boots_when_boots_rises() -> None:
     assert said(manifest(boots=2), status(phase="off")) == status(phase="starting", boots=2, since=NOW)
 

@@ -385,6 +385,42 @@ def test_without_its_key_it_waits_where_it_is() -> None:
     assert (placed(world).host, placed(world).waits_for) == ("host-1", "there is no key/key-9")
 
 
+# Guests that have powered themselves off.
+
+
+@pytest.mark.parametrize("pool_name", ["shared", "local"])
+def test_a_guest_that_has_powered_itself_off_is_not_started_again_whoever_has_it(pool_name: str) -> None:
+    world = cloud(vm(pool=pool_name), statuses=(begun(pools=(pool_name,), phase="off"),))
+    die(world)
+    settle(world)
+    host_id = placed(world).host
+    assert host_id == ("host-2" if pool_name == "shared" else "host-1")
+    manifest = told(world, host_id)
+    assert manifest
+    assert (manifest.want, manifest.boots, manifest.epoch, manifest.powered_off) == ("running", 1, 2, True)
+    world.delete("fence/host-1")
+    world.put(vm(pool=pool_name, name="renamed"))
+    settle(world)
+    assert told(world, host_id).powered_off  # type: ignore[union-attr]
+    world.put(vm(pool=pool_name, boots=2))
+    settle(world)
+    assert not told(world, host_id).powered_off  # type: ignore[union-attr]
+
+
+def test_that_is_remembered_also_without_room_and_by_a_host_that_has_said_nothing_yet() -> None:
+    world = cloud(on_shared(memory_mib=5000), statuses=(begun(phase="off"),))
+    die(world)
+    settle(world)
+    assert (placed(world).host, placed(world).powered_off) == ("", 1)
+    world.put(*host("host-3", 8192))
+    settle(world)
+    world.delete("alive/host-3")
+    world.put(fence("host-3", proofs=SAFE), *host("host-4", 8192))
+    settle(world)
+    assert placed(world).host == "host-4"
+    assert told(world, "host-4").powered_off  # type: ignore[union-attr]
+
+
 # Deleted ones.
 
 
