@@ -1,26 +1,30 @@
-"""Whatever a host is told and whatever happens to it: in the end guests and their ports are exactly what the manifests want.
+"""Whatever a host is told and whatever happens to it: in the end guests and their ports are exactly what the manifests want,
+and once it has said that nothing runs under a fence, nothing does before that has gone.
 
 A story is a list of events: (the name of a method of `Story`, its arguments).
 """
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.machine import Machine
-from tests.unit.world import manifest, network, port
+from tests.unit.world import fence, manifest, network, port
 from ucloud.base.errors import Temporary
 from ucloud.driver.hypervisor.fake import Trace
 from ucloud.model import eui64
 from ucloud.model.guest import Guest
 from ucloud.model.network import ManifestPort, Port
 from ucloud.model.record import decode
-from ucloud.model.vm import Manifest, Status
+from ucloud.model.vm import Disk, Manifest, PoolRef, Status
 from ucloud.model.wiring import Plug
 from ucloud.scheduler.ports import ref
+from ucloud.store.contract import Item
 
 VMS = ["vm-a", "vm-b"]
 NETWORKS = ["network-1", "network-2"]
@@ -30,11 +34,40 @@ OF_BOOK = ["names", "taken"]  # and for each entry of the address book about one
 SETS = [*OF_PORTS, *OF_NETWORKS, *OF_BOOK]
 
 
+class Slow:
+    """An executor whose steps take as long as it is told: they wait, and are done in any order."""
+
+    def __init__(self) -> None:
+        self.holds = False
+        self._waiting: dict[str, Callable[[], None]] = {}
+
+    def busy(self) -> frozenset[str]:
+        return frozenset(self._waiting)
+
+    def submit(self, vm: str, work: Callable[[], None]) -> None:
+        assert vm not in self._waiting
+        if self.holds:
+            self._waiting[vm] = work
+        else:
+            work()
+
+    def work(self, which: int) -> None:
+        if self._waiting:
+            self._waiting.pop(sorted(self._waiting)[which % len(self._waiting)])()
+
+    def die(self) -> None:
+        """The daemon does; what has not begun never will."""
+        self._waiting.clear()
+
+
 class Story:
     """What happens to one host."""
 
     def __init__(self) -> None:
-        self.machine = Machine()
+        self.workers = Slow()
+        self.machine = Machine(self.workers)
+        self.fences = 0
+        self.statuses: Sequence[Item] = ()  # when the last fence came
         self.crashes: Counter[str] = Counter()
         self.lost: set[str] = set()  # VMs whose manifest somebody took away by hand
 
@@ -43,7 +76,7 @@ class Story:
         told = self.told(vm)
         if told and told.want == "absent":
             return
-        epoch, boot = (told.epoch, told.boots) if told else (1, 1)
+        epoch, boot = (told.epoch, told.boots) if told else (self.fences + 1, 1)
         disks = "delete" if want == "absent" else "keep"
         ports = tuple(port_of(vm, network) for network in sorted(networks))
         changes = {
@@ -53,8 +86,54 @@ class Story:
             "hard": hard,
             "disks_do": disks,
             "ports": ports,
+            "disks": disks_of(vm),
         }
         self.machine.put(manifest(vm, **changes))
+
+    def declare(self) -> None:
+        """The host manager does."""
+        if not self.fence():
+            self.fences += 1
+            self.statuses = self.machine.store.list("status/host-1/vm/").items
+            self.machine.put(fence("host-1", self.fences, "fencing"))
+
+    def prove(self) -> None:
+        if self.fence():
+            self.machine.put(fence("host-1", self.fences, "fenced"))
+
+    def lift(self, moved: set[str]) -> None:
+        """Every VM has a new epoch, here or elsewhere, before it goes."""
+        said = self.machine.reconciled
+        if not self.fence() or said is None or said.number != self.fences:
+            return
+        for vm in VMS:
+            told = self.told(vm)
+            if told and vm in moved:
+                self.lose(vm)
+            elif told:
+                self.machine.put(msgspec.structs.replace(told, epoch=told.epoch + 1))
+        self.machine.store.commit(deletes=["fence/host-1"])
+
+    def lease(self, is_held: bool) -> None:
+        self.machine.has_lease = is_held
+
+    def hold(self, holds: bool) -> None:
+        self.workers.holds = holds
+
+    def work(self, which: int) -> None:
+        self.workers.work(which)
+        self.check_fence()
+
+    def check_fence(self) -> None:
+        if not self.fence():
+            return
+        assert self.machine.store.list("status/host-1/vm/").items == self.statuses
+        said = self.machine.reconciled
+        if said and said.number == self.fences:
+            assert not [trace.guest for trace in self.machine.guests.values() if trace.guest]
+
+    def fence(self) -> bool:
+        return self.machine.store.get("fence/host-1") is not None
 
     def lose(self, vm: str) -> None:
         self.lost.add(vm)
@@ -71,10 +150,13 @@ class Story:
         self.machine.hypervisor.deaf.add(vm)
 
     def leave_behind(self, vm: str, epoch: int, boots: int) -> None:
-        """A guest that nobody here started."""
+        """A guest that nobody here started, but before a fence."""
+        if self.fence():
+            return
         self.machine.guests.setdefault(vm, Trace(Guest(vm=vm, epoch=epoch, boots=boots, state="running")))
 
     def restart(self) -> None:
+        self.workers.die()
         self.machine.daemon()
 
     def fail(self, driver: str, verb: str, after: bool) -> None:
@@ -109,6 +191,7 @@ class Story:
             for loop in (self.machine.loop, self.machine.network):
                 with suppress(Temporary):
                     loop.step()
+                self.check_fence()
 
     def wait(self, seconds: float) -> None:
         self.machine.clock.pass_s(seconds)
@@ -116,11 +199,23 @@ class Story:
     def settle(self) -> None:
         """Long enough for every retry and every deadline. In the end all guests hear again: one that keeps an interface for
         ever is never as told."""
+        self.lease(True)
+        self.hold(False)
+        for _ in range(3):
+            self.work(0)
+        self.finish_fence()
         for deaf in (self.machine.hypervisor.deaf, set()):
             self.machine.hypervisor.deaf = deaf
             for _ in range(6):
                 self.look(10)
                 self.wait(61.0)
+
+    def finish_fence(self) -> None:
+        for _ in range(6):
+            self.look(10)
+            self.lift(set())
+            self.wait(61.0)
+        assert not self.fence()
 
     def told(self, vm: str) -> Manifest | None:
         item = self.machine.store.get(f"manifest/host-1/{vm}")
@@ -135,17 +230,25 @@ def event(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[tu
     return st.tuples(st.just(name), *arguments)
 
 
+def disks_of(vm: str) -> tuple[Disk, ...]:
+    """One of the VMs has its disk in a pool that hosts share."""
+    pool = PoolRef(name="local", kind="directory", path="/pool", shared=vm == "vm-b", fence="same-kernel")
+    return (Disk(name="root", pool=pool, image="image-1", size_mib=2048),)
+
+
 def port_of(vm: str, network_id: str) -> ManifestPort:
     own = port(vm, network_id)
     return ManifestPort(network=ref(network(network_id)), mac=own.mac, ipv6=own.ipv6)
 
 
 vms, numbers = st.sampled_from(VMS), st.integers(0, 1)
-verbs = [("hypervisor", verb) for verb in ("actual", "start", "power_down", "kill", "forget")]
+verbs = [("hypervisor", verb) for verb in ("actual", "start", "power_down", "guard", "kill", "forget", "traces")]
 verbs += [("pool", "add_disk"), ("pool", "remove_disk")]
 looks = event("look", st.sampled_from([1, 1, 2, 6]))
 wants = st.sampled_from(["running", "running", "stopped", "absent"])
 tells = event("tell", vms, wants, numbers, numbers, st.booleans(), st.sets(st.sampled_from(NETWORKS)))
+fences = st.one_of(event("declare"), event("prove"), event("lift", st.sets(st.sampled_from(VMS))))
+works = event("work", st.integers(0, 3))
 events = st.one_of(
     looks,
     tells,
@@ -155,6 +258,8 @@ events = st.one_of(
     event("deafen", vms),
     event("leave_behind", vms, st.integers(1, 2), st.integers(1, 2)),
     event("restart"),
+    fences,
+    event("lease", st.booleans()),
     event("refuse", st.sampled_from(SETS), st.sampled_from(["actual", "add", "remove"])),
     event("take", st.sampled_from(SETS), st.integers(0, 3), st.booleans()),
     event("meet", st.sampled_from(NETWORKS), st.sampled_from([*VMS, "vm-c"]), st.booleans()),
@@ -162,6 +267,7 @@ events = st.one_of(
     st.builds(lambda verb, after: ("fail", *verb, after), st.sampled_from(verbs), st.booleans()),
 )
 stories = st.lists(st.one_of(looks, tells, events), max_size=50)
+slow_stories = st.lists(st.one_of(looks, works, works, tells, fences, events), min_size=20, max_size=50)
 
 
 def play(events: list[tuple[Any, ...]]) -> Story:
@@ -184,6 +290,15 @@ def test_in_the_end_the_guests_are_what_the_manifests_want(events: list[tuple[An
     assert snapshot(story) == before, "and there it stays"
 
 
+@given(slow_stories)
+@settings(max_examples=300, deadline=None)
+def test_what_was_begun_before_a_fence_changes_nothing_under_it(events: list[tuple[Any, ...]]) -> None:
+    """Looked at by `check_fence`, all the time."""
+    story = play([("hold", True), *events])
+    for vm in VMS:
+        check(story, vm)
+
+
 def snapshot(story: Story) -> Any:
     things = {name: getattr(story.machine.hands, name).actual() for name in SETS}
     return story.machine.store.list("").revision, dict(story.machine.guests), things
@@ -201,9 +316,10 @@ def check(story: Story, vm: str) -> None:
     else:
         assert said
         assert (said.epoch, said.boots, said.error) == (told.epoch, told.boots, "")
+        assert (said.pools, said.leased) == (("local",), told.needs_lease)
         assert said.phase in ("off", "running")
         macs = frozenset(port.mac for port in told.ports)
-        running = Guest(vm=vm, epoch=told.epoch, boots=told.boots, state="running", macs=macs)
+        running = Guest(vm=vm, epoch=told.epoch, boots=told.boots, state="running", macs=macs, leased=told.needs_lease)
         assert guest == (running if said.phase == "running" else None)
 
 
