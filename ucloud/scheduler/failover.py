@@ -28,12 +28,18 @@ class Dead:
         self.name = look.name(host)
         self.manifest = look.facts.get(Manifest, Manifest.at(host, id))
         self.status = look.facts.get(Status, Status.at(host, "vm", id))
-        self.pools = {vm.record.pool, *self.status.record.pools} if self.status else set[str]()  # that it may have begun to use
+        pools = {vm.record.pool, *self.status.record.pools} if self.status else ()  # that it may have begun to use
+        self.pools = {name: look.facts.get(Pool, Pool.at(name)) for name in sorted(pools)}
 
     @property
     def is_lost(self) -> bool:
         """Its host never comes back."""
         return self.host is not None and self.host.record.lost
+
+    @property
+    def only_there(self) -> str:
+        """The pool with a disk of the VM that no other host has; "" if there is none."""
+        return next((name for name, pool in self.pools.items() if pool and not pool.record.shared), "")
 
     @property
     def placed(self) -> Placement:
@@ -47,17 +53,16 @@ class Dead:
     def died(self) -> str:
         return f"{self.name} was declared dead (fence {self.fence.record.number})"
 
-    def rests_on(self, look: Look) -> tuple[Requirement, ...]:
+    def rests_on(self) -> tuple[Requirement, ...]:
         """What has to be so for its host not to be its owner any more."""
         host, id = self.fence.record.host, self.vm.record.id
-        pools = (look.facts.get(Pool, Pool.at(name)) for name in sorted(self.pools))
         return (
             unchanged(self.vm),
             unchanged(self.placement),
             unchanged(self.fence),
             unchanged(self.manifest) if self.manifest else absent(Manifest.at(host, id)),
             unchanged(self.status) if self.status else absent(Status.at(host, "vm", id)),
-            *(unchanged(pool) for pool in pools if pool),
+            *(unchanged(pool) for pool in self.pools.values() if pool),
             *((unchanged(self.host),) if self.host and self.is_lost else ()),
         )
 
@@ -65,8 +70,8 @@ class Dead:
 def leave(look: Look, vm: Fact[Vm], placement: Fact[Placement], fence: Fact[Fence]) -> list[Decision]:
     """Let the VM go elsewhere, if nothing of it can be written to any more where it was, and it wants to."""
     dead = Dead(look, vm, placement, fence)
-    if dead.is_lost and (pool := only_there(look, dead)):
-        return [lose(look, dead, pool)]
+    if dead.is_lost and dead.only_there:
+        return [lose(look, dead)]
     if waits_for := stays_for(look, dead):
         return stay(look, dead, waits_for)
     lacking = lack(look, vm) if look.facts.get(Pool, Pool.at(vm.record.pool)) else f"there is no pool {vm.record.pool}"
@@ -75,30 +80,13 @@ def leave(look: Look, vm: Fact[Vm], placement: Fact[Placement], fence: Fact[Fenc
     return stay(look, dead, lacking) if lacking else [move(look, dead)]
 
 
-def repeat(look: Look, decisions: Sequence[Decision]) -> Iterator[Decision]:
-    """Whatever else a fenced host was told, of VMs that cannot be read or are placed elsewhere, say: it is told the very same
-    again, or its fence would never go. decisions: all others of this pass."""
-    written = {key for decision in decisions for key in (*decision.deletes, *(record.key for record in decision.puts))}
-    for told in look.facts.all(Manifest).values() if look.fenced else ():
-        fence = look.fenced.get(told.record.host)
-        if fence and told.revision < fence.revision and told.key not in written:
-            requires = (unchanged(told), unchanged(fence))
-            yield Decision(verb="tell", key=told.key, reason="as before", puts=(told.record,), requires=requires)
-
-
-def only_there(look: Look, dead: Dead) -> str:
-    """The pool with a disk of the VM that no other host has; "" if there is none."""
-    pools = (look.facts.get(Pool, Pool.at(name)) for name in sorted(dead.pools))
-    return next((pool.record.name for pool in pools if pool and not pool.record.shared), "")
-
-
 def stays_for(look: Look, dead: Dead) -> str:
     """What has to happen before the VM may go elsewhere, in words; "" if nothing has to. One without a status was never begun
     there. To remove a deleted one is nobody's wish but ours."""
     if dead.status is None:
         return ""
     vm, name = dead.vm.record, dead.name
-    if pool := only_there(look, dead):
+    if pool := dead.only_there:
         last = f"; if it never does: ucloud host remove {name} --lost" if vm.deleted_at else ""
         return f"{name} to come back: its disk is in the pool {pool}, of which {name} has its own{last}"
     if not vm.deleted_at and not dead.is_lost:
@@ -106,16 +94,16 @@ def stays_for(look: Look, dead: Dead) -> str:
             return f"{name} to come back: it is not to run elsewhere (--ha never)"
         if vm.host == dead.fence.record.host:
             return f"{name} to come back: it is to run on that host alone"
-    doubts = (doubt(look, dead, pool) for pool in sorted(dead.pools))
+    doubts = (doubt(look, dead, name, pool) for name, pool in dead.pools.items())
     if found := next(filter(None, doubts), ""):
         say_so = f"ucloud host fence {name} --confirm-off"
         return f"{name} to come back, or to be off for certain: {found}; if it is off, say so: {say_so}"
     return ""
 
 
-def doubt(look: Look, dead: Dead, name: str) -> str:
+def doubt(look: Look, dead: Dead, name: str, pool: Fact[Pool] | None) -> str:
     """Why the dead host may still write to this shared pool, in words; "" if it cannot."""
-    pool, fence = look.facts.get(Pool, Pool.at(name)), dead.fence.record
+    fence = dead.fence.record
     if pool is None:
         return f"the record {Pool.at(name)} is missing or cannot be read"
     if name not in fence.proofs:
@@ -143,7 +131,7 @@ def move(look: Look, dead: Dead) -> Decision:
     reason = f"{dead.died}; {why(vm.record, room)}"
     given = give(look, vm, dead.placed, pool, room, reason)
     deletes = (dead.manifest.key,) if dead.manifest else ()
-    requires = tuple(dict.fromkeys((*dead.rests_on(look), *given.requires)))
+    requires = tuple(dict.fromkeys((*dead.rests_on(), *given.requires)))
     return replace(given, verb="move", deletes=deletes, requires=requires)
 
 
@@ -152,8 +140,8 @@ def release(look: Look, dead: Dead) -> Decision:
     return disown(look, dead, verb="wait", reason=reason, news=f"{dead.died}, and {reason}")
 
 
-def lose(look: Look, dead: Dead, pool: str) -> Decision:
-    reason = f"its disk was lost with {dead.name}, which alone had it (pool {pool})"
+def lose(look: Look, dead: Dead) -> Decision:
+    reason = f"its disk was lost with {dead.name}, which alone had it (pool {dead.only_there})"
     return disown(look, dead, verb="lose", reason=reason, news=reason)
 
 
@@ -162,7 +150,7 @@ def disown(look: Look, dead: Dead, verb: str, reason: str, news: str) -> Decisio
     free = replace(dead.placed, host="", since=look.now, reason=reason, lost=verb == "lose", waits_for="", waits_since="")
     booked = [entry for _, entry in look.ports.deleted(dead.vm.record) if entry]
     deletes = [entry.key for entry in booked] + ([dead.manifest.key] if dead.manifest else [])
-    requires = (*dead.rests_on(look), *(unchanged(entry) for entry in booked))
+    requires = (*dead.rests_on(), *(unchanged(entry) for entry in booked))
     return Decision(verb=verb, key=dead.vm.key, reason=news, puts=(free,), deletes=tuple(deletes), requires=requires)
 
 
@@ -178,4 +166,15 @@ def stay(look: Look, dead: Dead, waits_for: str) -> list[Decision]:
     if manifest and again:
         is_off = manifest.record.boots == waits.powered_off
         puts += (replace(manifest.record, epoch=waits.epoch, powered_off=is_off),)
-    return [Decision(verb="wait", key=dead.vm.key, reason=waits_for, puts=puts, requires=dead.rests_on(look))]
+    return [Decision(verb="wait", key=dead.vm.key, reason=waits_for, puts=puts, requires=dead.rests_on())]
+
+
+def repeat(look: Look, decisions: Sequence[Decision]) -> Iterator[Decision]:
+    """Whatever else a fenced host was told, of VMs that cannot be read or are placed elsewhere, say: it is told the very same
+    again, or its fence would never go. decisions: all others of this pass."""
+    written = {key for decision in decisions for key in (*decision.deletes, *(record.key for record in decision.puts))}
+    for told in look.facts.all(Manifest).values() if look.fenced else ():
+        fence = look.fenced.get(told.record.host)
+        if fence and told.revision < fence.revision and told.key not in written:
+            requires = (unchanged(told), unchanged(fence))
+            yield Decision(verb="tell", key=told.key, reason="as before", puts=(told.record,), requires=requires)
