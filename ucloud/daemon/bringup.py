@@ -231,8 +231,11 @@ def troubles(cloud: Cloud) -> str:
 
 def add_records(cloud: Cloud, api: Client, say: Say) -> Cloud:
     """The pool and the hosts, where they are not there yet; the ids of the hosts are kept."""
+    shared, fence = (True, "same-kernel") if len(cloud.hosts) > 1 else (False, "none")
     with suppress(Conflict):  # it is there already
-        api.create_pool("default", str(cloud.pool_dir))
+        api.create_pool("default", str(cloud.pool_dir), shared, fence)
+    if shared:  # which it may not have been as long as there was one host
+        api.set_pool("default", shared=shared, fence=fence)
     known = cloud.settings.host_ids
     ids = {host: host_id(host, known.get(host, host), api, say) for host in cloud.hosts}
     cloud = Cloud(replace(cloud.settings, host_ids=ids), cloud.state_dir, cloud.run_dir)

@@ -8,6 +8,8 @@ from ucloud.base.clock import SystemClock
 from ucloud.base.config import Config
 from ucloud.daemon import drivers
 from ucloud.daemon.process import open_store, process_name, stop_on_signals
+from ucloud.driver.fence.command import CommandFence
+from ucloud.hostmanager.manager import PERIOD_S, Manager
 from ucloud.idempotency import decide as idempotency
 from ucloud.image.loop import ImageLoop, in_threads
 from ucloud.loop import Decider, Loop, run_all
@@ -35,6 +37,11 @@ def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leader
     return Decider("idempotency", store, view, idempotency.decide, clock, leadership, idempotency.PERIOD_S, heeds_changes=False)
 
 
+def hostmanager(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:
+    manager = Manager(clock, config.host.ttl_s, CommandFence(config.control.fence_command), journal, view.wake)
+    return Decider("hostmanager", store, view, manager.decide, clock, leadership, PERIOD_S, report=manager)
+
+
 LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; with the prefixes that it reads
     "scheduler": (
         scheduler,
@@ -43,6 +50,7 @@ LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; w
             *("network/", "port/", "key/", "blob/", "use/blob/"),
         ),
     ),
+    "hostmanager": (hostmanager, ("host/", "alive/", "fence/", "cluster/", "pool/", "status/", "placement/", "manifest/")),
     "image": (images, ("image/", "imagestate/", "pool/", "use/image/")),
     "idempotency": (sweeper, ("idempotency/",)),
 }

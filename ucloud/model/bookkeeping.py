@@ -51,7 +51,7 @@ class Ticket(Record, frozen=True, kw_only=True):
         return self.at(self.vm, self.digest)
 
 
-CONTROL_LOOPS = ("scheduler", "image", "idempotency")  # each has a lock, and one leader as long as a control process lives
+CONTROL_LOOPS = ("scheduler", "hostmanager", "image", "idempotency")  # each has a lock, and one leader as long as a control process lives
 
 
 class Lock(Record, frozen=True, kw_only=True):

@@ -37,13 +37,13 @@ class Event(Record, frozen=True, kw_only=True):
 
 def subject(key: str) -> str:
     """The record that people know, of one that was made for it: vm/… of a placement, manifest or status, image/… of an
-    imagestate, host/… of what a host says of itself. Other keys are their own subject."""
+    imagestate, host/… of a fence and of what a host says of itself. Other keys are their own subject."""
     match key.split("/"):
         case ["placement", vm] | ["manifest", _, vm] | ["status", _, "vm", vm]:
             return f"vm/{vm}"
         case ["imagestate", image]:
             return f"image/{image}"
-        case ["alive", host] | ["status", host, "inventory" | "endpoint"]:
+        case ["alive" | "fence", host] | ["status", host, "inventory" | "endpoint" | "reconciled"]:
             return f"host/{host}"
         case _:
             return key

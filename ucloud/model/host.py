@@ -104,6 +104,19 @@ class Failover(Record, frozen=True, kw_only=True):
         return self.at("failover")
 
 
+class Hold(Record, frozen=True, kw_only=True):
+    """Silent hosts are not declared dead now, and why. Written by the host manager, on change only. hosts: their ids."""
+
+    prefix: ClassVar[str] = "cluster/"
+    reason: str
+    since: str
+    hosts: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return self.at("hold")
+
+
 class JoinToken(Record, frozen=True, kw_only=True):
     """Leave for one machine to join as `name`, once. Written by the API. sha256: of the token, which is kept nowhere."""
 

@@ -2,7 +2,7 @@
 
 from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
 from ucloud.model.event import Event
-from ucloud.model.host import Alive, Endpoint, Failover, Fence, Host, Inventory, JoinToken, Reconciled
+from ucloud.model.host import Alive, Endpoint, Failover, Fence, Hold, Host, Inventory, JoinToken, Reconciled
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.key import Blob, HostBlob, Key, Project
 from ucloud.model.network import Network, Port
@@ -16,7 +16,6 @@ KINDS: dict[str, type[Record]] = {
     "host": Host,
     "alive": Alive,
     "fence": Fence,
-    "cluster": Failover,
     "pool": Pool,
     "image": Image,
     "imagestate": ImageState,
@@ -38,6 +37,7 @@ STATUS_KINDS: dict[str, type[Record]] = {
     "endpoint": Endpoint,
     "reconciled": Reconciled,
 }
+CLUSTER_KINDS: dict[str, type[Record]] = {"failover": Failover, "hold": Hold}
 
 
 def kind_of(key: str) -> type[Record] | None:
@@ -47,6 +47,8 @@ def kind_of(key: str) -> type[Record] | None:
         return STATUS_KINDS.get(rest[1]) if len(rest) > 1 else None
     if first == "manifest" and rest[1:2] == ["blob"]:
         return HostBlob
+    if first == "cluster":
+        return CLUSTER_KINDS.get(rest[0]) if rest else None
     if first == "token":
         return JoinToken if rest[:1] == ["join"] else None
     return KINDS.get(first)

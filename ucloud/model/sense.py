@@ -16,7 +16,7 @@ import msgspec
 from ucloud.base.clock import parse_timestamp
 from ucloud.model.bookkeeping import Idempotency
 from ucloud.model.event import Event
-from ucloud.model.host import Failover, Fence, JoinToken
+from ucloud.model.host import Failover, Fence, Hold, JoinToken
 from ucloud.model.image import Image, Pool
 from ucloud.model.key import Blob, HostBlob, Key, Project
 from ucloud.model.network import ManifestPort, Network, NetworkRef, Port, VmPort
@@ -80,7 +80,7 @@ def check(key: str, record: Record) -> None:
         _check_time("since", record.since)
         for pool in record.pools:
             _check_name("pools", pool)
-    elif isinstance(record, Fence | Failover):
+    elif isinstance(record, Fence | Failover | Hold):
         _check_time("since", record.since)
     elif isinstance(record, JoinToken):
         _check_time("expires", record.expires)

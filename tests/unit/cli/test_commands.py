@@ -55,7 +55,8 @@ OPTIONS = {
     "cluster show": OUTPUT,
     "pool list": OUTPUT,
     "pool show": OUTPUT,
-    "pool add": {"--path"} | OUTPUT,
+    "pool add": {"--path", "--shared", "--fence"} | OUTPUT,
+    "pool set": {"--shared", "--fence"} | OUTPUT,
 }
 
 

@@ -176,7 +176,7 @@ def test_completion_knows_verbs_and_real_names(environment: dict[str, str]) -> N
         return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
     assert complete("ucloud vm cr") == ["create"]
-    assert complete("ucloud pool ") == ["add", "list", "show"]
+    assert complete("ucloud pool ") == ["add", "list", "set", "show"]
     assert complete("ucloud vm create x --image ti") == ["tiny"]
     assert complete("ucloud vm delete a-name-that-is") == ["a-name-that-is-much-longer-than-any-narrow-terminal-is-wide"]
     assert complete("ucloud host show h") == ["h1"]

@@ -14,7 +14,7 @@ from ucloud.model import key as key_module
 from ucloud.model import network as network_module
 from ucloud.model import vm as vm_module
 from ucloud.model.bookkeeping import Idempotency, Lock, Ticket, Unique
-from ucloud.model.host import Endpoint, Failover, Fence, JoinToken, Reconciled
+from ucloud.model.host import Endpoint, Failover, Fence, Hold, JoinToken, Reconciled
 from ucloud.model.image import Image, ImageState
 from ucloud.model.key import HostBlob, Project
 from ucloud.model.network import ManifestPort, NetworkRef, Port, VmPort
@@ -34,6 +34,7 @@ RECORDS: list[tuple[str, Record]] = [
     ("status/host-1/reconciled", Reconciled(host="host-1", number=2, boot="b")),
     ("fence/host-1", Fence(host="host-1", number=2, boot="b", phase="fencing", since=EARLIER, reason="silent")),
     ("cluster/failover", Failover(armed=False, since=EARLIER, reason="moving racks")),
+    ("cluster/hold", Hold(reason="too many at once", since=EARLIER, hosts=("host-1",))),
     (f"token/join/{'0' * 64}", JoinToken(sha256="0" * 64, name="h4", created=EARLIER, expires=EARLIER)),
     ("pool/local", pool()),
     ("image/image-1", Image(id="image-1", name="tiny", pool="local", bytes=1, sha256="0", created=EARLIER)),
