@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from ucloud.model.decision import Decision, Requirement, absent, unchanged
-from ucloud.model.host import Fence, Reconciled
+from ucloud.model.host import Alive, Fence, Reconciled
 from ucloud.model.image import Pool
 from ucloud.model.record import Fact, Record
 from ucloud.model.vm import Manifest, Placement, Status, Vm
@@ -81,11 +81,13 @@ def leave(look: Look, vm: Fact[Vm], placement: Fact[Placement], fence: Fact[Fenc
 
 
 def stays_for(look: Look, dead: Dead) -> str:
-    """What has to happen before the VM may go elsewhere, in words; "" if nothing has to. One without a status was never begun
-    there. To remove a deleted one is nobody's wish but ours."""
+    """What the VM waits for where it is, in words; "" if it may go elsewhere. One without a status was never begun there. To
+    remove a deleted one is nobody's wish but ours."""
+    vm, name = dead.vm.record, dead.name
+    if not dead.is_lost and has_reconciled(look, dead) and look.facts.get(Alive, Alive.at(dead.fence.record.host)):
+        return f"{name} to be made ready: it is back"
     if dead.status is None:
         return ""
-    vm, name = dead.vm.record, dead.name
     if pool := dead.only_there:
         last = f"; if it never does: ucloud host remove {name} --lost" if vm.deleted_at else ""
         return f"{name} to come back: its disk is in the pool {pool}, of which {name} has its own{last}"
@@ -115,10 +117,15 @@ def doubt(look: Look, dead: Dead, name: str, pool: Fact[Pool] | None) -> str:
 
 def is_over(look: Look, dead: Dead) -> bool:
     """Whether no guest is left there, leased or not: its host has said so, or the operator that the machine is off."""
-    host, fence = dead.host, dead.fence.record
-    reconciled = look.facts.get(Reconciled, Reconciled.at(fence.host, "reconciled"))
-    is_off = host is not None and host.record.off != "" and host.record.off == fence.boot
-    return is_off or (reconciled is not None and reconciled.record.number == fence.number)
+    host = dead.host
+    is_off = host is not None and host.record.off != "" and host.record.off == dead.fence.record.boot
+    return is_off or has_reconciled(look, dead)
+
+
+def has_reconciled(look: Look, dead: Dead) -> bool:
+    fence = dead.fence.record
+    said = look.facts.get(Reconciled, Reconciled.at(fence.host, "reconciled"))
+    return said is not None and said.record.number == fence.number
 
 
 def move(look: Look, dead: Dead) -> Decision:

@@ -326,6 +326,28 @@ def test_a_proof_that_comes_later_sets_it_free(proof: Record) -> None:
     assert (placed(world).host, placed(world).epoch, placed(world).waits_for) == ("host-2", 3, "")
 
 
+def test_one_whose_host_is_back_and_will_be_ready_in_a_moment_stays_there() -> None:
+    world = cloud(on_shared(), statuses=(begun(),))
+    die(world, proofs={})
+    settle(world)
+    world.put(host("host-1")[1], Reconciled(host="host-1", number=3, boot="boot-2"), fence(number=3, proofs=SAFE))
+    settle(world)
+    assert (placed(world).host, placed(world).waits_for) == ("host-1", "1 to be made ready: it is back")
+    world.delete("fence/host-1")
+    settle(world)
+    assert (placed(world).host, placed(world).waits_for) == ("host-1", "")
+
+
+def test_one_whose_host_is_back_but_dies_once_more_moves() -> None:
+    world = cloud(on_shared(), statuses=(begun(),))
+    die(world, proofs={})
+    world.put(host("host-1")[1], Reconciled(host="host-1", number=3, boot="boot-2"), fence(number=3, proofs=SAFE))
+    settle(world)
+    world.delete("alive/host-1")
+    settle(world)
+    assert placed(world).host == "host-2"
+
+
 @pytest.mark.parametrize("record", [host("host-1", off="boot-0")[0], Reconciled(host="host-1", number=2, boot="boot-1")])
 def test_the_word_about_another_boot_or_fence_is_not_meant(record: Record) -> None:
     world = cloud(on_shared(), statuses=(begun(leased=False),))
