@@ -2,7 +2,7 @@
 
 from tests.unit.machine import VM, Machine
 from ucloud.base.errors import Conflict, Temporary
-from ucloud.host.loop import LONGEST_RETRY_S
+from ucloud.host.memory import LONGEST_RETRY_S
 
 DAY = 1500  # times the longest pause
 

@@ -10,7 +10,8 @@ from tests.unit.machine import VM, Machine
 from tests.unit.world import EARLIER, fence, manifest, status
 from ucloud.base.errors import Temporary
 from ucloud.host.executor import Threads
-from ucloud.host.loop import LONGEST_RETRY_S, PERIOD_S
+from ucloud.host.loop import PERIOD_S
+from ucloud.host.memory import LONGEST_RETRY_S
 from ucloud.model.guest import Guest
 
 DEADLINE_S = 30.0

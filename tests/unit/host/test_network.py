@@ -4,16 +4,14 @@ import msgspec
 
 from tests.unit.machine import VM, Machine
 from tests.unit.world import manifest
-from ucloud.base.config import DEFAULTS
 from ucloud.base.errors import Temporary
-from ucloud.daemon.network import fake_hands, host_network, sets
+from ucloud.daemon.network import fake_hands, sets
 from ucloud.host.loop import PERIOD_S
 from ucloud.model.event import Event
 from ucloud.model.network import ManifestPort, NetworkRef, Port
 from ucloud.model.record import decode, encode
 from ucloud.model.vm import Manifest
 from ucloud.model.wiring import HostName, Plug, Taken
-from ucloud.store.view import View
 
 WEB = NetworkRef(id="network-web", name="web", public=True, vni=100, ipv6="fd00:100::/64", mtu=1430)
 DB = NetworkRef(id="network-db", name="db", vni=200, ipv6="fd00:200::/64", ipv4="10.2.0.0/24", mtu=1430)
@@ -263,9 +261,8 @@ def test_a_guest_whose_plug_was_pulled_gets_its_interface_anew() -> None:
 
 def test_a_host_that_cannot_be_made_ready_starts_nothing_that_has_ports() -> None:
     machine = Machine()
-    refuses = machine.hands._replace(care=refuse)
-    book = View(machine.store, [], machine.clock, lambda: None)
-    machine.loop._network = host_network("host-1", DEFAULTS.network, refuses, lambda told: b"", book, machine.clock)
+    machine.hands = machine.hands._replace(care=refuse)
+    machine.daemon()
     machine.put(told(ON_WEB))
     machine.settle()
     assert machine.status
