@@ -40,8 +40,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds. silent_s: for how long hosts have been without a heartbeat. calm_s: since the last of too many hosts
-    fell silent at once; None: they were not too many. paced_s: since a host was declared dead. quorum_s: for how much longer etcd is
-    not to be believed, as it lacked its quorum. outcomes: of fence commands."""
+    fell silent at once; None: they were not too many. paced_s: since a host was declared dead. quorum_s: for how much longer
+    etcd is not to be believed, as it lacked its quorum. outcomes: of fence commands."""
 
     facts: Facts
     silent_s: Mapping[str, float] = {}
@@ -64,7 +64,7 @@ def decide(world: World, now_s: float) -> list[Decision]:
             decisions.append(forget(facts, host, fence))
         elif fence:
             decisions += advance(world, host, fence, alive, now_s)
-        elif not alive and host.record.id in world.silent_s and facts.get(Inventory, Inventory.at(host.record.id, "inventory")):
+        elif not alive and host.record.id in world.silent_s and is_known(facts, host.record.id):
             silent.append(host)
     why = why_not(world, silent)
     if silent and not why:
@@ -89,6 +89,11 @@ def why_not(world: World, silent: Sequence[Fact[Host]]) -> str:
     if world.calm_s is not None and world.paced_s < PACE_S:
         return f"too many hosts fell silent at once: one is declared dead every {PACE_S:g} s"
     return ""
+
+
+def is_known(facts: Facts, host: str) -> bool:
+    """It has lived before: one that was only just added may be on its way."""
+    return facts.get(Inventory, Inventory.at(host, "inventory")) is not None
 
 
 def is_refuge(facts: Facts, host: Host) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Temporary
 from ucloud.driver.fence.contract import Fence as Hands
-from ucloud.hostmanager.decide import STORM_S, Command, Outcome, World, are_too_many, commands, decide
+from ucloud.hostmanager.decide import STORM_S, Command, Outcome, World, are_too_many, commands, decide, is_known
 from ucloud.model import keys
 from ucloud.model.decision import Decision
 from ucloud.model.event import News
@@ -87,12 +87,13 @@ class Manager:
         self._looked_s = now_s
         silent = {fact.record.id for fact in facts.all(Host).values() if not facts.get(Alive, Alive.at(fact.record.id))}
         for host in silent - self._silent.keys():
-            self._fell[host] = now_s
+            if is_known(facts, host) and self._is_undeclared(facts, host):
+                self._fell[host] = now_s
         self._silent = {host: self._silent.get(host, now_s) for host in silent}
         self._fell = {host: at_s for host, at_s in self._fell.items() if now_s - at_s < STORM_S}
         if are_too_many(len(self._fell), len(facts.all(Host))):
             self._storm_s = max(self._fell.values())
-        elif self._storm_s is not None and not any(self._is_undeclared(facts, host) for host in self._silent):
+        elif self._storm_s is not None and not any(self._is_undeclared(facts, host) for host in self._silent):  # over
             self._storm_s = None
 
     def decide(self, facts: Facts, now_s: float) -> list[Decision]:

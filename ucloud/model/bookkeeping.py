@@ -51,7 +51,8 @@ class Ticket(Record, frozen=True, kw_only=True):
         return self.at(self.vm, self.digest)
 
 
-CONTROL_LOOPS = ("scheduler", "hostmanager", "image", "idempotency")  # each has a lock, and one leader as long as a control process lives
+# Each has a lock, and one leader as long as a control process lives.
+CONTROL_LOOPS = ("scheduler", "hostmanager", "image", "idempotency")
 
 
 class Lock(Record, frozen=True, kw_only=True):
