@@ -55,7 +55,7 @@ class Machine:
     """One host, its pool and its store. `daemon` begins anew, as after kill -9. beats: how often it was heard."""
 
     def __init__(self, executor: Executor | None = None, has_lease: bool = True) -> None:
-        self.has_lease, self.beats = has_lease, 0
+        self.has_lease, self.beats, self.boot = has_lease, 0, "boot-1"
         self.clock = HandClock()
         self.executor = executor or AtOnce()
         self.store = FaultyStore(self.clock)
@@ -73,7 +73,7 @@ class Machine:
         user_data = UserData(view)
         self.network = host_network("host-1", DEFAULTS.network, self.hands, user_data, book, self.clock, self.journal)
         inventory = Inventory(
-            host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1", boot="boot-1"
+            host="host-1", cpus=4, memory_mib=4096, hypervisor="fake", accel="fake", version="1", boot=self.boot
         )
         endpoint = Endpoint(host="host-1", url="http://[::1]:1", token=Secret("secret"))
         self.loop = HostLoop(

@@ -115,11 +115,13 @@ class HostLoop:
         now_s = self._clock.monotonic_s()
         self._due.update(self._memory.due(self._stepped_s))
         self._note_fence()
-        everything = now_s - self._looked_s >= PERIOD_S or self._acts.fenced > 0
+        everything = now_s - self._looked_s >= PERIOD_S or self._acts.fenced > 0 or self.host in self._due
         world = msgspec.structs.replace(self._look(None if everything else self._due), at_rest=not busy)
         if everything:
             self._network.keep(with_network(world), world.manifests.keys(), self._unreadable(None))
-        steps: dict[str, Step] = {**(self._own(world) if everything else {}), **decide(world, self._clock.now_s())}
+        steps: dict[str, Step] = decide(world, self._clock.now_s()) if world.fence or self._is_known_boot() else {}
+        if everything:
+            steps |= self._own(world)  # before it says under a fence that it is done: the next one is to name this boot
         self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
         self._due = {vm for vm in steps if vm in busy or self._memory.must_wait(vm)}
         for vm, step in steps.items():
@@ -210,6 +212,11 @@ class HostLoop:
         if now_s - self._trimmed_s >= PERIOD_S:
             self._trimmed_s = now_s
             self._hypervisor.trim()
+
+    def _is_known_boot(self) -> bool:
+        """Nothing begins before: who says that a boot of this machine is over means everything that is told of it."""
+        said = self._view.get(Inventory, self._inventory.key)
+        return said is not None and said.record.boot == self._inventory.boot
 
     def _own(self, world: World) -> Mapping[str, Decision]:
         """What the host has to say of itself, one record at a time, under its own id."""

@@ -159,6 +159,26 @@ def test_a_daemon_that_starts_finds_the_fence_before_it_does_anything() -> None:
     assert machine.inventory.boot == "boot-1", "of itself it may speak"
 
 
+def test_nothing_begins_before_it_is_known_which_boot_of_the_machine_this_is() -> None:
+    machine = Machine()
+    machine.tell()
+    machine.store.lose = "request"
+    machine.settle()
+    assert machine.status is None
+    machine.clock.pass_s(0.2)
+    machine.settle()
+    assert machine.inventory.boot == "boot-1"
+    assert machine.status
+
+    machine.boot = "boot-2"
+    machine.guests.clear()
+    machine.daemon()
+    machine.store.commits.clear()
+    machine.settle()
+    assert machine.store.commits[0] == {"status/host-1/inventory"}
+    assert machine.status.crashes == 1
+
+
 def test_a_guest_that_does_not_die_is_tried_again() -> None:
     machine = running(VM)
     machine.hypervisor.fail_next("kill", 2)
@@ -308,6 +328,7 @@ def test_a_disk_that_another_guest_still_has_is_asked_for_every_second() -> None
         raise NotYet("the disk is still locked")
 
     machine.pool.add_disk = refuse  # type: ignore[method-assign]
+    machine.settle()
     machine.tell()
     for _ in range(4 * 60 + 1):
         machine.settle(3)

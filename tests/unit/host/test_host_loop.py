@@ -13,6 +13,7 @@ from ucloud.host.executor import Threads
 from ucloud.host.loop import PERIOD_S
 from ucloud.host.memory import LONGEST_RETRY_S
 from ucloud.model.guest import Guest
+from ucloud.model.host import Inventory
 
 DEADLINE_S = 30.0
 
@@ -343,6 +344,7 @@ def test_the_loop_gives_a_vm_no_second_step_while_one_is_under_way() -> None:
     ended = threading.Semaphore(0)
     executor = Gated(ended.release)
     machine = Machine(executor)
+    machine.put(Inventory(host="host-1", cpus=1, memory_mib=1, hypervisor="fake", accel="fake", version="0", boot="boot-1"))
     machine.tell()
     machine.settle()
     assert executor.busy() == {VM, "host-1"}
