@@ -16,13 +16,13 @@ from ucloud.store.memory import MemoryStore
 
 class Addresses:
     """networks: those that are there; created: all that ever were. told: host → networks that it was ever told of.
-    interfaces: VM → MACs with which its guest can send."""
+    interfaces: (host, VM) → MACs with which its guest there can send."""
 
     def __init__(self, store: MemoryStore, records: Records) -> None:
         self.networks: dict[str, Network] = {}
         self.created: set[str] = set()
         self.told: dict[str, set[str]] = defaultdict(set)
-        self.interfaces: dict[str, frozenset[str]] = {}
+        self.interfaces: dict[tuple[str, str], frozenset[str]] = {}
         self._store, self._records = store, records
 
     def committed(self, puts: Mapping[str, bytes], deletes: Collection[str], requires: Collection[Requirement]) -> None:
@@ -86,8 +86,9 @@ class Addresses:
         for vm in self._records.vms.values():
             if any(port.network == network and address in (port.mac, port.ipv4) for port in vm.ports):
                 raise Violation(f"{address} in {network} may be given again, and {vm.id} has it")
-        for id, macs in self.interfaces.items():
-            if address in macs:
+        for (host, id), macs in self.interfaces.items():
+            is_fenced = self._store.get(keys.fence(host)) is not None  # then none of its guests outlives its return
+            if address in macs and not is_fenced:
                 raise Violation(f"{address} in {network} may be given again, and the guest of {id} has an interface with it")
 
     def _leave_book(self, network: str, vm: str) -> None:

@@ -30,6 +30,7 @@ VERBS = ("stop", "stop", "start", "start", "start", "reboot", "reset", "resize")
 REFITS, REFITS_S = 0.8, (0.01, 0.3, 2.0)  # commands, of those who keep their VMs, that stop one, resize and start it
 REFIT = ("stop", "resize", "resize", "resize", "start")  # who tries what fits tries more than once
 TOO_LARGE, SMALLER_DISK = 0.03, 0.03
+POOLS = (("default",), ("default", "default", "local"), ("server",), ("default", "server", "unfenced", "local"))  # of a history
 GROUPS = ("", "", "", "web", "db@rack")
 DATA = b"\0" * 510 + b"\x55\xaa"  # what a PC can boot
 BROKEN = b"no disk" * 100
@@ -65,6 +66,7 @@ class Client:
         self._hosts = hosts
         self.networkers, self.keyers = Networkers(self, world, invariants), Keyers(self, world)
         self._sent = self._creating = 0
+        self._tiny = [f"in-{pool}" for pool in world.chance.choice(POOLS)]
         self._keep = world.chance.random() < 0.5  # people have fewer VMs, keep them and change them, in this history
         self._max_vms = max_vms // 2 if self._keep else max_vms
 
@@ -174,7 +176,7 @@ class Client:
         self._creating += 1
         body = {
             "name": self._name(),
-            "image": chance.choice(["tiny", "tiny", *self.images]),
+            "image": chance.choice([*self._tiny, *self.images]),
             "cpus": 64 if chance.random() < 0.02 else chance.choice((1, 1, 2)),
             "memory_mib": chance.choice(MEMORY_MIB),
             "disk_mib": DISK_MIB,

@@ -7,12 +7,14 @@ import msgspec
 from sim.api import ApiNode
 from sim.client import Client
 from sim.convergence import complaints
-from sim.drivers import Images
+from sim.drivers import POOLS, Images, image_in
 from sim.etcd import Etcd
 from sim.faults import Faults
+from sim.hosts import HostNode
 from sim.invariants import Invariants
-from sim.nodes import ControlNode, HostNode, Node, Site
+from sim.nodes import ControlNode, Node, Site
 from sim.protections import Protections
+from sim.storage import Storage
 from sim.world import Violation, World
 from ucloud.base.clock import timestamp
 from ucloud.model import keys
@@ -21,7 +23,6 @@ from ucloud.model.host import Host
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.record import Record, encode
 
-IMAGE, POOL = "image-00000000000000000000000000", "default"
 # Cores, MiB, rack. One name begins with another, as a trap for prefixes.
 HOSTS = {"h1": (4, 1024, "r1"), "h10": (2, 768, "r2"), "h2": (2, 512, "r2")}
 SETTLE_S = 20.0  # until the last commit that was given up has happened or failed, and the last lock has run out
@@ -48,13 +49,22 @@ class Cloud:
         self.store = self.etcd.store
         sizes = dict(list(HOSTS.items())[: self.knobs.hosts])
         capacity = {name: (cpus, memory_mib) for name, (cpus, memory_mib, _) in sizes.items()}
-        self.invariants = Invariants(self.world, self.store, capacity)
-        self.images = Images(self.world, self.invariants)
+        created = timestamp(self.world.now_s())
+        pools = {
+            name: Pool(name=name, path=f"/{name}", shared=shared, fence=fence, created=created)
+            for name, (shared, fence) in POOLS.items()
+        }
+        storage = Storage(self.world, pools)
+        self.invariants = Invariants(self.world, self.store, capacity, storage)
+        self.images = Images(self.world, self.invariants, storage)
         site = Site(self.world, self.etcd, self.invariants, self.images, off or Protections())
         self.hosts = [HostNode(site, name, *size) for name, size in capacity.items()]
         self.controls = [ControlNode(site, f"control-{letter}") for letter in "abc"[: self.knobs.controls]]
         self.apis = [ApiNode(site, f"api-{letter}") for letter in "abc"[: self.knobs.apis]]
-        self.nodes: list[Node] = [*self.hosts, *self.controls, *self.apis]
+        self.nodes: list[Node] = [*(daemon for host in self.hosts for daemon in host.daemons), *self.controls, *self.apis]
+        fences, by_name = self.invariants.fences, {host.name: host for host in self.hosts}
+        fences.guests_on = lambda host: sorted(by_name[host].machine.guests())
+        fences.outlives = lambda host, vm: by_name[host].outlives(vm)
         self.client = Client(self.world, self.apis, self.invariants, list(sizes), self.knobs.max_vms)
         self.faults = Faults(self.world, self.etcd, self.invariants, self.hosts, self.controls, self.nodes, self.knobs.calm)
 
@@ -70,10 +80,12 @@ class Cloud:
 
     def _prepare(self) -> None:
         created = timestamp(self.world.now_s())
-        image = Image(id=IMAGE, name="tiny", pool=POOL, bytes=1, sha256="", created=created, uploaded_at=created)
-        records: list[Record] = [Pool(name=POOL, path="/pool", created=created), image]
-        records.append(ImageState(image=IMAGE, phase="ready", format="qcow2", virtual_size_mib=1, since=created))
-        records.append(Unique(path=keys.unique("image", "default", "tiny"), owner=IMAGE))
+        records: list[Record] = list(self.images.storage.pools.values())
+        for pool in POOLS:
+            id, name = image_in(pool), f"in-{pool}"
+            records.append(Image(id=id, name=name, pool=pool, bytes=1, sha256="", created=created, uploaded_at=created))
+            records.append(ImageState(image=id, phase="ready", format="qcow2", virtual_size_mib=1, since=created))
+            records.append(Unique(path=keys.unique("image", "default", name), owner=id))
         for host in self.hosts:
             rack = HOSTS[host.name][2]
             records.append(Host(id=host.name, name=host.name, labels={"rack": rack}, created=created))
@@ -81,7 +93,6 @@ class Cloud:
         for record in records:
             self.store.commit({record.key: encode(record)})
             self.invariants.records.put(record.key, encode(record))
-        self.images.pool.preload(IMAGE)
         for node in self.nodes:
             node.start()
         self._often(0.9, self.client.act)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sim.drivers import LOCAL, image_in
 from sim.handouts import wrong_handouts
 from sim.wired import wrong_networks
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.host import Endpoint
+from ucloud.model.host import Endpoint, Fence
 from ucloud.model.image import Image, ImageState
 from ucloud.model.key import Key
 from ucloud.model.record import Record, decode
@@ -16,7 +17,7 @@ from ucloud.model.vm import Placement, Status, Vm
 if TYPE_CHECKING:
     from sim.api import ApiNode
     from sim.cloud import Cloud
-    from sim.nodes import HostNode
+    from sim.hosts import HostNode
 
 R = TypeVar("R", bound=Record)
 
@@ -40,6 +41,8 @@ def wrong_records(cloud: "Cloud") -> Iterator[str]:
     yield from wrong_images(cloud)
     yield from wrong_networks(cloud)
     yield from wrong_handouts(cloud)
+    for item in cloud.store.list(Fence.prefix).items:
+        yield f"{item.key} is still there"
     for host in cloud.hosts:
         endpoint = record(cloud, Endpoint, Endpoint.at(host.name, "endpoint"))
         if endpoint is None or endpoint.token != host.token:
@@ -50,8 +53,9 @@ def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
     for item in cloud.store.list("").items:
         if (id in item.key or id.encode() in item.value) and not item.key.startswith("event/"):
             yield f"{id} is deleted, but {item.key} names it"
-    if any(owner == id for owner, _ in cloud.images.pool.disks()):
-        yield f"{id} is deleted, but its disk is not"
+    for pool in (*cloud.images.pools.values(), *(host.machine.pools[LOCAL] for host in cloud.hosts)):
+        if any(owner == id for owner, _ in pool.disks()):
+            yield f"{id} is deleted, but its disk in {pool.name} is not"
     for host in cloud.hosts:
         if id in host.machine.hypervisor.traces():
             yield f"{id} is deleted, but there is a trace of it on {host.name}"
@@ -86,7 +90,7 @@ def has_room(cloud: "Cloud", host: "HostNode", vm: Vm) -> bool:
 
 
 def wrong_images(cloud: "Cloud") -> Iterator[str]:
-    published = cloud.images.pool.images()
+    published = {image for pool in cloud.images.pools.values() for image in pool.images()} | {image_in(LOCAL)}
     for item in cloud.store.list(Image.prefix).items:
         image = decode(Image, item.value)[0]
         state = record(cloud, ImageState, ImageState.at(image.id))
@@ -153,12 +157,12 @@ def not_on_host(cloud: "Cloud", vm: Vm, revision: int, placement: Placement) -> 
         return
     if status.error:
         yield f"{vm.id}: its status still says: {status.error}"
-    end = cloud.invariants.ends.get((vm.id, placement.epoch, vm.boots))
+    ends = {how for (id, _, boots), how in cloud.invariants.ends.items() if (id, boots) == (vm.id, vm.boots)}
     if vm.power == "off" or status.phase == "off":
         if guests:
             yield f"{vm.id} is {vm.power} and {status.phase}, but it has a guest on {guests[0][0]}"
-        if status.phase == "off" and vm.power == "on" and end not in ("powered off", "power loss"):
-            yield f"{vm.id} is said to have powered itself off, but it ended by {end}"
+        if status.phase == "off" and vm.power == "on" and not ends & {"powered off", "power loss", "lease lost", "fence"}:
+            yield f"{vm.id} is said to have powered itself off, but it ended by {sorted(ends)}"
     elif [(host, guest.epoch, guest.boots) for host, guest in guests] != [(placement.host, placement.epoch, vm.boots)]:
         yield f"{vm.id} should run boot {vm.boots} on {placement.host}, but there is {guests}"
     expected = ("stopped",) if vm.power == "off" else ("running", "off")

@@ -1,12 +1,14 @@
 """The hands of a simulated host: the production fakes behind calls that fail, take time, or kill the caller in the middle."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from sim.invariants import Invariants
 from sim.links import Links
 from sim.process import Process
-from sim.world import World
+from sim.storage import Storage
+from sim.world import Killed, World
 from ucloud.base.errors import Temporary
 from ucloud.daemon.network import Hands as NetworkHands
 from ucloud.daemon.network import fake_hands
@@ -15,19 +17,38 @@ from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.contract import Examined, Progress
 from ucloud.driver.pool.fake import FakePool
 from ucloud.model.guest import GuestDisk
+from ucloud.model.image import PoolFence
 from ucloud.model.wiring import Thing
 
 FAILS_BEFORE, FAILS_AFTER, LOOK_FAILS = 0.03, 0.03, 0.01
 DEAF, HOLDS = 0.15, 0.15
+REFUSES, COMMANDS_S = 0.2, (0.1, 1.0, 8.0)
 OBEYS_S = (0.1, 1.0, 5.0, 30.0)
+DEFAULT, LOCAL = "default", "local"
+POOLS: dict[str, tuple[bool, PoolFence]] = {  # whether hosts share it, and what cuts a dead one off
+    DEFAULT: (True, "same-kernel"),
+    "server": (True, "command"),
+    "unfenced": (True, "none"),
+    LOCAL: (False, "none"),
+}
+
+
+def image_in(pool: str) -> str:
+    """The one that is in this pool from the beginning."""
+    return f"image-{list(POOLS).index(pool):026d}"
+
+
+def pool_of(spec: GuestSpec) -> str:
+    return spec.disks[0].path.split("/")[1]
 
 
 class Machine:
     """What outlives the daemon: guests, disks, logs. The guests are watched here, as only the world sees them all."""
 
-    def __init__(self, world: World, host: str, invariants: Invariants, pool: FakePool) -> None:
-        self.world, self.host, self.invariants, self.pool = world, host, invariants, pool
+    def __init__(self, world: World, host: str, invariants: Invariants, images: "Images") -> None:
+        self.world, self.host, self.invariants, self.storage = world, host, invariants, images.storage
         self.hypervisor = FakeHypervisor()
+        self.pools = {**images.pools, LOCAL: images.make(LOCAL)}
         self.links = Links(world, host, invariants, self.hypervisor.cut)
 
     def guests(self) -> Mapping[str, Guest]:
@@ -36,8 +57,10 @@ class Machine:
     def start(self, spec: GuestSpec) -> None:
         for nic in spec.nics:
             self.links.check(spec.vm, nic)
+        pool = pool_of(spec)
+        self.storage.open(self.host, spec.vm, spec.epoch, pool)
         self.world.say(self.host, f"starts {spec.vm} epoch {spec.epoch} boot {spec.boots}")
-        self.invariants.starting(self.host, spec, self.pool.size_mib(spec.vm, "root"))
+        self.invariants.starting(self.host, spec, self.pools[pool].size_mib(spec.vm, "root"))
         self.hypervisor.start(spec)
 
     def attach(self, vm: str, nic: GuestNic) -> None:
@@ -59,14 +82,29 @@ class Machine:
         """With which interfaces its guest can send."""
         guest = self.guests().get(vm)
         if guest and guest.state == "running":
-            self.invariants.wired(vm, guest.macs)
+            self.invariants.wired(self.host, vm, guest.macs)
 
     def kill(self, vm: str) -> None:
+        """Returns when nothing of it executes, and nothing of it is on its way to its disk."""
         guest = self.guests().get(vm)
         if guest:
             self.world.say(self.host, f"kills {vm}")
             self.hypervisor.kill(vm)
-            self.invariants.ended(self.host, vm, "powered off" if guest.state == "powered-off" else "kill")
+            self._end(vm, "powered off" if guest.state == "powered-off" else "kill")
+        self.storage.settle(self.host, vm)
+
+    def reap(self) -> frozenset[str]:
+        """What `deadman` does: a signal to each guest that must not outlive the lease."""
+        leased = sorted(vm for vm, guest in self.guests().items() if guest.leased)
+        for vm in leased:
+            self.world.say(self.host, f"{vm} must not outlive the lease")
+            self.hypervisor.crash(vm)
+            self._end(vm, "lease lost")
+        return frozenset(leased)
+
+    def _end(self, vm: str, how: str) -> None:
+        self.storage.end(self.host, vm, how == "power loss")
+        self.invariants.ended(self.host, vm, how)
 
     def press(self, vm: str) -> None:
         """The power button: the guest obeys later, or never."""
@@ -78,18 +116,18 @@ class Machine:
     def power_off(self, vm: str) -> None:
         self.world.say(self.host, f"{vm} powers itself off")
         self.hypervisor.power_off(vm)
-        self.invariants.wired(vm, frozenset())
+        self.invariants.wired(self.host, vm, frozenset())
 
     def crash(self, vm: str) -> None:
         self.world.say(self.host, f"{vm} crashes")
         self.hypervisor.crash(vm)
-        self.invariants.ended(self.host, vm, "crash")
+        self._end(vm, "crash")
 
     def lose_power(self) -> None:
         self.links.lose_power()
         for vm, trace in list(self.hypervisor.machine.items()):
             if trace.guest:
-                self.invariants.ended(self.host, vm, "power loss")
+                self._end(vm, "power loss")
             if self.world.happens(0.5):
                 del self.hypervisor.machine[vm]
             else:
@@ -181,11 +219,11 @@ class SimHypervisor:
     def detach(self, vm: str, mac: str) -> None:
         self._hands.do("detach", lambda: self._machine.detach(vm, mac))
 
-    def guard(self, vm: str) -> None:
-        self._hands.do("guard", lambda: self._machine.hypervisor.guard(vm))
-
     def power_down(self, vm: str) -> None:
         self._hands.do("power-down", lambda: self._machine.press(vm))
+
+    def guard(self, vm: str) -> None:
+        self._hands.do("guard", lambda: self._machine.hypervisor.guard(vm))
 
     def kill(self, vm: str) -> None:
         self._hands.do("kill", lambda: self._machine.kill(vm))
@@ -212,30 +250,58 @@ class SimHypervisor:
 class SimPool:
     """The part of a `ucloud.driver.pool.contract.Pool` that hosts use."""
 
-    def __init__(self, process: Process, machine: Machine) -> None:
-        self._hands, self._machine = Hands(process), machine
-        self.name = machine.pool.name
+    def __init__(self, process: Process, machine: Machine, name: str) -> None:
+        self._hands, self._machine, self.name = Hands(process), machine, name
+        self._pool = machine.pools[name]
 
     def add_disk(self, vm: str, name: str, image: str, size_mib: int) -> None:
         def add() -> None:
+            self._machine.storage.reach(self._machine.host, self.name)
             self._machine.invariants.making(self._machine.host, vm, "a disk")
-            self._machine.pool.add_disk(vm, name, image, size_mib)
+            self._pool.add_disk(vm, name, image, size_mib)
 
         self._hands.do("add_disk", add)
 
     def remove_disk(self, vm: str, name: str) -> None:
         def remove() -> None:
+            self._machine.storage.reach(self._machine.host, self.name)
             self._machine.world.say(self._machine.host, f"removes the disk of {vm}")
             self._machine.invariants.removing_disk(self._machine.host, vm)
-            self._machine.pool.remove_disk(vm, name)
+            self._pool.remove_disk(vm, name)
 
         self._hands.do("remove_disk", remove)
 
     def disks(self) -> Iterator[tuple[str, str]]:
-        return self._machine.pool.disks()
+        return self._pool.disks()
 
     def attachment(self, vm: str, name: str) -> GuestDisk:
-        return self._machine.pool.attachment(vm, name)
+        return self._pool.attachment(vm, name)
+
+
+class SimFence:
+    """A `ucloud.driver.fence.contract.Fence`: commands that a server obeys, or not, or late."""
+
+    def __init__(self, process: Process, storage: Storage) -> None:
+        self._process, self._hands, self._storage = process, Hands(process), storage
+
+    def cut_off(self, pool: str, name: str, address: str, host: str) -> str:
+        if self._process.world.happens(REFUSES):
+            raise Temporary("the server refused")
+        self._hands.do("cut_off", partial(self._storage.cut_off, host, pool))
+        return f"{pool} has cut {name} off"
+
+    def begin(self, task: Callable[[], None]) -> None:
+        """In a thread of its own, which dies with the process."""
+
+        def run() -> None:
+            if (stands_s := self._process.stands_s()) > 0:
+                self._process.world.after(stands_s, run)
+            elif self._process.alive:
+                with suppress(Killed):
+                    task()
+
+        world = self._process.world
+        world.after(world.chance.choice(COMMANDS_S) if world.faulty else 0.1, run)
 
 
 class ImagePool:
@@ -270,11 +336,18 @@ class ImagePool:
 
 
 class Images:
-    """The pool that all hosts share, watched: no image goes that a VM needs."""
+    """`pools`: those that hosts share, by name. `pool`: the one that people's images go to; watched, so that no image goes that
+    a VM needs."""
 
-    def __init__(self, world: World, invariants: Invariants) -> None:
-        self.pool = FakePool()
+    def __init__(self, world: World, invariants: Invariants, storage: Storage) -> None:
+        self.pools = {name: self.make(name) for name, pool in storage.pools.items() if pool.shared}
+        self.pool, self.storage = self.pools[DEFAULT], storage
         self._world, self._invariants = world, invariants
+
+    def make(self, name: str) -> FakePool:
+        pool = FakePool(name)
+        pool.preload(image_in(name))
+        return pool
 
     def publish(self, image: str, max_virtual_mib: int) -> None:
         self._world.say("pool", f"publishes {image}")

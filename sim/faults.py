@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from sim.etcd import Etcd, Link
+from sim.hosts import HostNode
 from sim.invariants import Invariants
-from sim.nodes import ControlNode, HostNode, Node
+from sim.nodes import ControlNode, Node
 from sim.world import World
 
 WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of a kind in a history: none of some and a lot of others meets more than a little of all
@@ -45,6 +46,8 @@ class Faults:
             "upgrades": (4.0, self._stop_control),
             "power": (3.0, self._touch_power),
             "cuts": (3.0, self._cut),
+            "storage": (1.0, self._cut_storage),
+            "freezes": (1.0, self._freeze),
             "pauses": (1.0, self._stand_still),
             "compactions": (2.0, self._compact),
             "elections": (0.5, self._elect),
@@ -73,7 +76,9 @@ class Faults:
             node.link.behind = False
         for key in list(self._invariants.records.spoiled):
             self._mend(key)
+        self._invariants.storage.cut.clear()
         for host in self._hosts:
+            host.thaw()
             host.boot()
         for node in self._nodes:
             node.start()
@@ -134,6 +139,20 @@ class Faults:
         self._world.say(node.name, f"{what} for {s:g} s")
         node.link.requests, node.link.answers, node.link.watches = cut.requests, cut.answers, cut.watches
         self._later(s, partial(self._join, node))
+
+    def _cut_storage(self) -> None:
+        """Alone, or together with the way to the store."""
+        chance, cut = self._world.chance, self._invariants.storage.cut
+        host, s = chance.choice(self._hosts), chance.choice(SHORT_S)
+        self._world.say(host.name, f"is cut off its storage for {s:g} s")
+        cut.add(host.name)
+        self._later(s, partial(cut.discard, host.name))
+        if chance.random() < 0.5:
+            host.link.requests = host.link.answers = host.link.watches = False
+            self._later(s, partial(self._join, host))
+
+    def _freeze(self) -> None:
+        self._world.chance.choice(self._hosts).freeze(self._world.chance.choice(STANDS_S))
 
     def _join(self, node: Node) -> None:
         self._world.say(node.name, "is joined to the store again")

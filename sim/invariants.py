@@ -1,7 +1,8 @@
 """What must hold after every event, however many calls failed before. Each check sits where its truth can change: at every
 commit that happens and at every act on a guest or a disk, so that nothing needs to be searched through again and again.
 
-    1  a VM never has two guests anywhere
+    1  a VM never has two guests that could write to its disk, and never is written to under an older epoch after a guest of a
+       later one has written (sim.storage)
     2  neither a host's guests nor its manifests exceed its memory, nor its manifests its cores as often as they may be promised
     3  nothing is made for a VM before its host's status says `starting`, of that epoch and boot; a host begins to speak of a
        VM only while a manifest names it there
@@ -26,6 +27,8 @@ commit that happens and at every act on a guest or a disk, so that nothing needs
        status is (sim.links)
     15 the keys and the user data that a VM has are there, and claimed, until it has them no more; a host that is told of a VM
        has a copy of its user data as long as it is told so; a default key is there (sim.handouts)
+    16 a host is declared dead only while it has no heartbeat; no host begins anything under a fence; a VM goes elsewhere only
+       if nothing of it can be written from where it was without asking for a lock, and if it wants to (sim.fences)
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,11 +36,13 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from sim.addresses import Addresses
+from sim.fences import Fences
 from sim.handouts import Handouts
 from sim.promises import Promises
 from sim.records import CPU_OVERCOMMIT as CPU_OVERCOMMIT
 from sim.records import Records
 from sim.sizes import Wanted
+from sim.storage import Storage
 from sim.world import Violation, World
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Lock
@@ -52,10 +57,12 @@ from ucloud.store.memory import MemoryStore
 
 PUTS = {
     "scheduler": ("placement/", "manifest/", "port/", "event/scheduler/", "lock/scheduler"),
+    "hostmanager": ("fence/", "cluster/hold", "event/hostmanager/", "lock/hostmanager"),
     "image": ("imagestate/", "event/image/", "lock/image"),
     "idempotency": ("event/idempotency/", "lock/idempotency"),
     "api": (
         *("vm/", "unique/", "use/image/", "use/network/", "host/", "image/", "network/", "idempotency/"),
+        "cluster/failover",
         *("key/", "project/", "blob/", "use/key/", "use/blob/"),
     ),
 }
@@ -64,6 +71,7 @@ DELETES = {
         *("placement/", "manifest/", "port/", "vm/", "unique/vm/", "use/image/", "event/scheduler/"),
         *("use/network/", "unique/address/", "use/key/", "use/blob/", "blob/"),
     ),
+    "hostmanager": ("fence/", "cluster/hold", "event/hostmanager/", "status/", "host/", "unique/host/"),
     "image": ("image/", "imagestate/", "unique/image/", "use/image/", "event/image/"),
     "idempotency": ("idempotency/", "event/idempotency/"),
     "api": (
@@ -74,19 +82,20 @@ DELETES = {
     ),
 }
 NOT_LED = ("lock/", "event/")
-MAY_START_AGAIN = ("crash", "power loss")
+MAY_START_AGAIN = ("crash", "power loss", "lease lost", "fence")
 
 
 class Invariants:
     """`capacity`: host → cores and MiB."""
 
-    def __init__(self, world: World, store: MemoryStore, capacity: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(self, world: World, store: MemoryStore, capacity: Mapping[str, tuple[int, int]], storage: Storage) -> None:
         self.records, self.promises = Records(store, capacity), Promises()
         self.addresses, self.handouts = Addresses(store, self.records), Handouts(store, self.records)
         self.traces: dict[str, Callable[[str], list[str]]] = {}  # host → what it has of the ports of a VM
-        self.guests: dict[str, tuple[str, GuestSpec]] = {}  # VM → host and what runs there
+        self.guests: dict[tuple[str, str], GuestSpec] = {}  # (host, VM) → what runs there
         self.ends: dict[tuple[str, int, int], str] = {}  # (VM, epoch, boots) → how its last guest ended
-        self._world, self._store, self._capacity = world, store, capacity
+        self.fences = Fences(store, self.records, storage)
+        self._world, self._store, self._capacity, self.storage = world, store, capacity, storage
 
     # The store.
 
@@ -101,7 +110,7 @@ class Invariants:
     ) -> None:
         """By a loop of this process; `api` and `lease` are loops too."""
         if who in self._capacity:
-            own = (keys.statuses(who), f"alive/{who}", f"event/{who}/")
+            own = (f"alive/{who}",) if loop == "lease" else (keys.statuses(who), f"event/{who}/")
             compared = [r.key if isinstance(r, Unchanged) else r.prefix for r in requires]
             self._only(who, "writes", [*puts, *deletes], own)
             self._only(who, "compares", compared, (*own, keys.manifests(who), keys.fence(who)))
@@ -117,10 +126,12 @@ class Invariants:
             if loop != "api" and not all(key.startswith(NOT_LED) for key in (*puts, *deletes)):
                 self._leads(who, loop)
         for key in (*puts, *deletes):
-            if key in self.records.spoiled and not key.startswith(Blob.prefix):  # whose name says what it must be
+            is_known = key.startswith(Blob.prefix) or key == f"status/{who}/reconciled"  # whatever stands there
+            if key in self.records.spoiled and not is_known:
                 raise Violation(f"{who} writes over {key}, which it cannot have read")
             self.records.spoiled.pop(key, None)
         self.promises.committed(puts)
+        self.fences.committed(puts, tuple(deletes))
         for key in deletes:
             self.records.delete(key)
         for key, value in puts.items():
@@ -129,8 +140,9 @@ class Invariants:
         self.handouts.committed(puts, tuple(deletes), tuple(requires))
         for key in deletes:
             self._leaves_nothing(key)
-        for vm in sorted({key.rsplit("/", 1)[-1] for key in puts if key.startswith("manifest/")} & set(self.guests)):
-            self._fits(*self.guests[vm])
+        for host, vm in sorted(tuple(key.split("/")[1:]) for key in puts if kind_of(key) is Manifest):
+            if (host, vm) in self.guests:
+                self._fits(host, self.guests[host, vm])
 
     def _leaves_nothing(self, key: str) -> None:
         match key.split("/"):
@@ -152,6 +164,8 @@ class Invariants:
     def _rests_on_neighbours(self, puts: Mapping[str, bytes], compared: set[str]) -> None:
         placements = [decode(Placement, value)[0] for key, value in puts.items() if key.startswith(Placement.prefix)]
         for placement in placements:
+            if self.records.vms[placement.vm].deleted_at:
+                continue  # it takes nothing of what its host has
             if f"manifest/{placement.host}/{placement.vm}" in puts and self.records.is_new(placement):
                 for host in (placement.host, *self.records.neighbours(placement)):
                     if keys.manifests(host) not in compared:
@@ -185,28 +199,29 @@ class Invariants:
             raise Violation(
                 f"{host} starts {spec.vm} boot {spec.boots} while its status says {status.phase} boot {status.boots}"
             )
-        if spec.vm in self.guests:
-            raise Violation(f"{spec.vm} is started on {host} and runs on {self.guests[spec.vm][0]} already")
+        for other, vm in self.guests:
+            if vm == spec.vm and self.storage.is_open(other, vm):
+                raise Violation(f"{vm} is started on {host} and runs on {other} already")
         end = self.ends.get((spec.vm, spec.epoch, spec.boots))
         if end and end not in MAY_START_AGAIN:
             raise Violation(f"{spec.vm} boot {spec.boots} is started again after this end: {end}")
         self._fits(host, spec)
         self.records.sizes.starting(spec.vm, Wanted(spec.cpus, spec.memory_mib, disk_mib))
-        self.guests[spec.vm] = (host, spec)
-        self.wired(spec.vm, frozenset(nic.mac for nic in spec.nics))
-        used_mib = sum(other.memory_mib for where, other in self.guests.values() if where == host)
+        self.guests[host, spec.vm] = spec
+        self.wired(host, spec.vm, frozenset(nic.mac for nic in spec.nics))
+        used_mib = sum(other.memory_mib for (where, _), other in self.guests.items() if where == host)
         if used_mib > self._capacity[host][1]:
             raise Violation(f"{host} runs guests with {used_mib} MiB; it has {self._capacity[host][1]}")
 
-    def wired(self, vm: str, macs: frozenset[str]) -> None:
-        """Its guest runs and has these interfaces now."""
-        self.addresses.interfaces[vm] = macs
+    def wired(self, host: str, vm: str, macs: frozenset[str]) -> None:
+        """Its guest runs there and has these interfaces now."""
+        self.addresses.interfaces[host, vm] = macs
 
     def needs(self, host: str, vm: str, mac: str) -> bool:
         """Its guest has this interface, and was never told to lose it."""
         told = self.records.told(host, vm)
         is_told = told is not None and told.want == "running" and any(port.mac == mac for port in told.ports)
-        return is_told and mac in self.addresses.interfaces.get(vm, ())
+        return is_told and mac in self.addresses.interfaces.get((host, vm), ())
 
     def _fits(self, host: str, spec: GuestSpec) -> None:
         told = self.records.told(host, spec.vm)
@@ -215,16 +230,16 @@ class Invariants:
             raise Violation(f"{spec.vm} on {host} has {has}, more than its manifest says: {told}")
 
     def ended(self, host: str, vm: str, how: str) -> None:
-        where, spec = self.guests.pop(vm, ("", None))
-        self.addresses.interfaces.pop(vm, None)
-        if spec and where == host:
-            self.ends[vm, spec.epoch, spec.boots] = how
+        spec = self.guests.pop((host, vm))
+        self.addresses.interfaces.pop((host, vm), None)
+        is_fenced = how == "kill" and self._store.get(keys.fence(host)) is not None
+        self.ends[vm, spec.epoch, spec.boots] = "fence" if is_fenced else how
 
     def removing_disk(self, host: str, vm: str) -> None:
         record = self.records.vms.get(vm)
         if record and not record.deleted_at:
             raise Violation(f"{host} removes the disk of {vm}, which is not deleted")
-        if vm in self.guests:
+        if (host, vm) in self.guests:
             raise Violation(f"{host} removes the disk of {vm} under its guest")
 
     def removing_image(self, image: str) -> None:

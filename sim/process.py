@@ -25,7 +25,7 @@ class Process:
         self.workers = Workers(self)
         self.connections: list[Callable[[], None]] = []  # what breaks when the process dies
         self._kill = kill
-        self._stands_until_s = 0.0
+        self.stood_until_s = 0.0
 
     def run(self, loop: Loop) -> "LoopThread":
         thread = LoopThread(self, loop)
@@ -52,13 +52,13 @@ class Process:
 
     def stand_still(self, s: float) -> None:
         """As after SIGSTOP: none of its threads does anything; what comes meanwhile is dealt with afterwards."""
-        self._stands_until_s = max(self._stands_until_s, self.world.monotonic_s() + s)
+        self.stood_until_s = max(self.stood_until_s, self.world.monotonic_s() + s)
 
     def stands_s(self) -> float:
         """After how many seconds to ask again whether it still stands, 0 if it does not. SIGCONT comes when the world heals."""
-        if not self._stands_until_s or not self.world.faulty:
+        if not self.stood_until_s or not self.world.faulty:
             return 0.0
-        return min(max(self._stands_until_s - self.world.monotonic_s(), 0.0), 1.0)
+        return min(max(self.stood_until_s - self.world.monotonic_s(), 0.0), 1.0)
 
     def end(self) -> None:
         self.alive = False

@@ -25,8 +25,10 @@ from sim.weakened import (
     plugs_first,
 )
 from ucloud.daemon.network import host_network
+from ucloud.host.deadman import Deadman
 from ucloud.host.loop import HostLoop
 from ucloud.host.network import HostNetwork
+from ucloud.hostmanager.manager import Manager
 from ucloud.loop import Decider
 from ucloud.model import keys
 from ucloud.model.decision import Decision, NotNewer, Requirement, Unchanged
@@ -55,6 +57,8 @@ class Protections:
     api_sees: Callable[[MemoryStore, Item], Item | None] = as_it_is
     host_loop: type[HostLoop] = HostLoop
     decider: type[Decider] = Decider
+    manager: type[Manager] = Manager
+    deadman: type[Deadman] = Deadman
     rewrite: Callable[[list[Decision]], list[Decision]] = list
     view: type[View] = View
     network: Callable[..., HostNetwork] = host_network

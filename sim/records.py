@@ -84,6 +84,9 @@ class Records:
     def told(self, host: str, vm: str) -> Manifest | None:
         return self.manifests[host].get(vm)
 
+    def placement(self, vm: str) -> Placement | None:
+        return self._placements.get(vm)
+
     def is_new(self, placement: Placement) -> bool:
         """Whether it gives its VM a host."""
         before = self._placements.get(placement.vm)
@@ -169,6 +172,8 @@ class Records:
         where = self.hosts[host]
         if not where.enabled or not self._store.get(Alive.at(host)):
             raise Violation(f"{vm.id} is placed on {host}, which is {'dead' if where.enabled else 'disabled'}")
+        if vm.deleted_at:
+            return  # it goes there to be removed
         if not where.matches(vm.host):
             raise Violation(f"{vm.id} is placed on {host}, though it shall run on {vm.host}")
         if mates := self.mates_at(vm, host):

@@ -19,7 +19,7 @@ from ucloud.network import wanted as network
 
 if TYPE_CHECKING:
     from sim.cloud import Cloud
-    from sim.nodes import HostNode
+    from sim.hosts import HostNode
 
 CLAIMS = ("use/network/", "unique/address/")
 OF_NETWORKS = ("unique/network/", "unique/vni/", "unique/subnet/", "unique/ipv4/")

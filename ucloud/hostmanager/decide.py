@@ -26,7 +26,7 @@ LEASE_ENDED = "its lease has run out, its guests were killed with it, and qemu's
 POWERED_OFF = "the operator has said that the machine is switched off"
 CAME_BACK = "it is back and has ended every guest that was started before"
 LOCAL = "each host has its own files there: its VMs wait for it"
-NO_FENCE = "nothing cuts a dead host off it: once the machine is surely off, `ucloud host fence {name} --confirm-off`"
+NO_FENCE = "nothing cuts a dead host off it"
 
 Command = tuple[str, int, str]  # host, number of its fence, pool
 
@@ -154,7 +154,8 @@ def advance(world: World, host: Fact[Host], fence: Fact[Fence], alive: Fact[Aliv
     reconciled = has_reconciled(facts, fence.record)
     if fence.record.phase == "fenced" and alive and reconciled and are_all_newer(facts, id, fence.revision):
         reason = f"it has ended all guests that were started before, and is used again (fence {fence.record.number})"
-        rests_on = (unchanged(fence), unchanged(alive), unchanged(reconciled))
+        manifests = keys.manifests(id)
+        rests_on = (unchanged(fence), unchanged(alive), unchanged(reconciled), NotNewer(manifests, facts.seen(manifests)))
         return [Decision(verb="lift", key=fence.key, reason=reason, deletes=(fence.key,), requires=rests_on)]
     return []
 
@@ -178,7 +179,7 @@ def with_proofs(world: World, host: Host, fence: Fence) -> Fence:
         elif pool.name not in used:
             continue
         elif pool.fence == "none":
-            errors[pool.name] = NO_FENCE.format(name=host.name)
+            errors[pool.name] = NO_FENCE
         elif outcome and outcome.proof:
             proofs[pool.name] = outcome.proof
         else:
@@ -224,10 +225,11 @@ def has_reconciled(facts: Facts, fence: Fence) -> Fact[Reconciled] | None:
 
 
 def are_all_newer(facts: Facts, host: str, revision: int) -> bool:
-    """Every manifest was written after the fence: what a host began before rests on an older one, and fails."""
+    """Every manifest was written after the fence: what a host began before rests on an older one, and fails. Of a host without
+    VMs nothing may ever be heard, so whoever acts on this rests on no manifest being newer than what was seen."""
     prefix = keys.manifests(host)
     unreadable = any(key.startswith(prefix) for key in facts.bad)
-    return not unreadable and facts.seen(prefix) >= revision and all(m.revision > revision for m in of_host(facts, host))
+    return not unreadable and all(m.revision > revision for m in of_host(facts, host))
 
 
 def is_empty(facts: Facts, host: str) -> bool:
