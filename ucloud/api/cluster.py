@@ -11,9 +11,12 @@ from ucloud.api.count import Counted, Snapshot, count
 from ucloud.api.describe import describe
 from ucloud.api.fields import Timestamp
 from ucloud.api.finding import Finding, findings
+from ucloud.api.records import Wish, commit, get
 from ucloud.api.services import services
-from ucloud.base.errors import Temporary
+from ucloud.base.errors import Conflict, Temporary
 from ucloud.model.bookkeeping import CONTROL_LOOPS, Lock
+from ucloud.model.decision import absent, unchanged
+from ucloud.model.host import Failover
 from ucloud.model.record import decode
 from ucloud.store.contract import StoreMember
 
@@ -31,6 +34,23 @@ class ClusterShown(Struct, frozen=True, kw_only=True):
     counted: Annotated[Counted | None, Meta(description="null while the API knows nothing current of the cloud")]
 
 
+class ClusterPatch(Struct, frozen=True):
+    """armed: whether silent hosts are declared dead, and their VMs restarted elsewhere. reason: for those who wonder."""
+
+    armed: bool
+    reason: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+
+
+class FailoverShown(Struct, frozen=True):
+    armed: bool
+    since: Timestamp
+    reason: str
+
+
+class FailoverAnswer(Struct, frozen=True):
+    failover: FailoverShown
+
+
 @routes.get("/v1/cluster")
 @describe("Show how the cloud is", answer=ClusterShown)
 def get_cluster() -> ClusterShown:
@@ -44,6 +64,28 @@ def get_cluster() -> ClusterShown:
         counted = count(snapshot, services().clock.now_s())
     found = findings(members, leads, counted)
     return ClusterShown(at=services().now(), is_well=not found, findings=found, etcd=members, leaders=leads, counted=counted)
+
+
+@routes.patch("/v1/cluster")
+@describe("Arm or disarm failover", body=ClusterPatch, answer=FailoverAnswer, errors=(Conflict,))
+def patch_cluster(body: ClusterPatch) -> FailoverAnswer:
+    """While it is disarmed no silent host is declared dead: for work on switches and power lines. Fences that are
+    there stay."""
+    key = Failover.at("failover")
+
+    def change() -> Wish:
+        before = get(Failover, key)
+        now = Failover(armed=body.armed, since=services().now(), reason=body.reason)
+        if before and (before.record.armed, before.record.reason) == (now.armed, now.reason):
+            return Wish(revision=before.revision)
+        wish = Wish(requires=[unchanged(before) if before else absent(key)])
+        wish.put(now, before.unknown if before else None)
+        return wish
+
+    commit("set", "failover", change)
+    stored = get(Failover, key)
+    assert stored  # nobody deletes it
+    return FailoverAnswer(FailoverShown(stored.record.armed, stored.record.since, stored.record.reason))
 
 
 def leaders(members: list[StoreMember]) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ from ucloud.api import host as hosts
 from ucloud.api.phase import Sight, State
 from ucloud.api.records import R
 from ucloud.base.clock import parse_timestamp
-from ucloud.model.host import Alive, Host, Inventory
+from ucloud.model.host import Alive, Failover, Fence, Hold, Host, Inventory
 from ucloud.model.image import Image, ImageState, Pool
 from ucloud.model.network import Network
 from ucloud.model.record import Fact, Record
@@ -21,7 +21,10 @@ from ucloud.store.view import View
 NAMED = 5  # of those that are counted
 MANY_CRASHES = 3
 LONG_S = 600.0  # whoever waits longer than this may wait for ever
-KINDS: tuple[type[Record], ...] = (Vm, Placement, Manifest, Status, Host, Alive, Inventory, Image, ImageState, Pool, Network)
+KINDS: tuple[type[Record], ...] = (
+    *(Vm, Placement, Manifest, Status, Host, Alive, Fence, Failover, Hold, Inventory),
+    *(Image, ImageState, Pool, Network),
+)
 
 
 class WaitingGroup(Struct, frozen=True, kw_only=True):
@@ -43,7 +46,13 @@ class Counted(Struct, frozen=True, kw_only=True):
     networks: Annotated[dict[str, int], Meta(description="how many, public and private")]
     vms: Annotated[dict[str, int], Meta(description="how many, by phase")]
     waiting: list[WaitingGroup]
-    silent: Annotated[dict[str, int], Meta(description="hosts that are down, with how many VMs are placed there")]
+    silent: Annotated[dict[str, int], Meta(description="hosts that are down or fenced, with how many VMs are placed there")]
+    degraded: Annotated[list[str], Meta(description="hosts that live though their daemon does not look at its guests")]
+    unsafe: Annotated[dict[str, dict[str, str]], Meta(description="fenced hosts: pools that are not safe from them, and why")]
+    disarmed: Annotated[
+        str | None, Meta(description="why somebody wants no silent host declared dead; null if they are")
+    ]
+    held: Annotated[str, Meta(description="why no silent host is declared dead just now; empty if they are")]
     failed_images: Annotated[dict[str, str], Meta(description="name and error")]
     crashing: Annotated[list[str], Meta(description="names of VMs that crashed again and again")]
     strays: Annotated[dict[str, list[str]], Meta(description="by host: VMs of which it has traces though it shall not")]
@@ -80,6 +89,7 @@ def count(snapshot: Snapshot, now_s: float) -> Counted:
         if state.waiting and state.phase != "unknown":
             key = (state.waiting.what, state.waiting.who, needs_somebody(sight, state, now_s))
             groups.setdefault(key, []).append(fact.record.name)
+    failover, hold = snapshot.get(Failover, Failover.at("failover")), snapshot.get(Hold, Hold.at("hold"))
     images = {fact.record.name: state_of(snapshot, fact.record) for fact in snapshot.all(Image).values()}
     return Counted(
         hosts=dict(Counter(host.state for host in snapshot.hosts.values())),
@@ -91,7 +101,11 @@ def count(snapshot: Snapshot, now_s: float) -> Counted:
             WaitingGroup(what=what, who=who, vms=len(names), names=names[:NAMED], needs_somebody=stuck)
             for (what, who, stuck), names in sorted(groups.items(), key=lambda group: -len(group[1]))
         ],
-        silent={host.name: placed[host.id] for host in snapshot.hosts.values() if host.state == "down"},
+        silent={host.name: placed[host.id] for host in snapshot.hosts.values() if host.state in ("down", "fenced")},
+        degraded=[host.name for host in snapshot.hosts.values() if host.state == "degraded"],
+        unsafe={host.name: host.fence.errors for host in snapshot.hosts.values() if host.fence and host.fence.errors},
+        disarmed=failover.record.reason if failover and not failover.record.armed else None,
+        held=hold.record.reason if hold else "",
         failed_images={name: error for name, (state, error) in images.items() if state == "failed"},
         crashing=crashing[:NAMED],
         strays={host.name: host.stray_vms for host in snapshot.hosts.values() if host.stray_vms},

@@ -82,6 +82,31 @@ def _blind() -> Finding:
 
 
 def _of_hosts(counted: Counted) -> Iterator[Finding]:
+    if counted.disarmed is not None:
+        yield Finding(
+            what="failover is disarmed" + (f": {counted.disarmed}" if counted.disarmed else ""),
+            advice="arm it as soon as the work is done",
+            command="ucloud cluster arm",
+        )
+    elif counted.held:
+        yield Finding(
+            what=f"silent hosts are not declared dead: {counted.held}",
+            advice="look what they have in common",
+            command="ucloud host list",
+        )
+    for host in counted.degraded[:SHOWN]:
+        yield Finding(
+            what=f"{host} is degraded: its guests run, but its host daemon does not look at them",
+            advice="look at the host daemon there, and start it again",
+            command=f"ucloud host show {host}",
+        )
+    for host, pools in list(counted.unsafe.items())[:SHOWN]:
+        for pool, error in pools.items():
+            yield Finding(
+                what=f"VMs of {host} in the pool {pool} wait: {error}",
+                advice="bring it back; or, once its machine is surely switched off, say so if the pool is shared",
+                command=f"ucloud host fence {host} --confirm-off",
+            )
     for host, vms in list(counted.silent.items())[:SHOWN]:
         yield Finding(
             what=f"{host} is down" + (f", with {vms} {'VM' if vms == 1 else 'VMs'} placed there" if vms else ""),

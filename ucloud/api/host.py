@@ -11,13 +11,13 @@ from ucloud.api.describe import describe, tagged
 from ucloud.api.fields import Id, Labels, Name, Timestamp
 from ucloud.api.page import LabelledQuery, page
 from ucloud.api.patch import patch
-from ucloud.api.records import Source, Wish, commit, commit_new, find, found
+from ucloud.api.records import Source, Wish, commit, commit_new, find, found, get
 from ucloud.api.services import services
-from ucloud.base.errors import Conflict
+from ucloud.base.errors import Conflict, Invalid
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import absent
-from ucloud.model.host import Alive, Host
+from ucloud.model.host import Alive, Fence, Host, Inventory
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
 from ucloud.store.view import View
@@ -42,6 +42,21 @@ class HostPatch(Struct, frozen=True):
     memory_mib: AgreedMemory | UnsetType = UNSET
 
 
+class FenceShown(Struct, frozen=True, kw_only=True):
+    """The host was declared dead."""
+
+    number: int
+    phase: Literal["fencing", "fenced"]
+    since: Timestamp
+    reason: str
+    proofs: Annotated[dict[str, str], Meta(description="pool: why nothing of that host writes to it any more")]
+    errors: Annotated[dict[str, str], Meta(description="pool: why that is not known")]
+
+
+class HostFence(Struct, frozen=True):
+    confirm_off: Annotated[bool, Meta(description="your word that the machine is switched off, and does nothing any more")]
+
+
 class HostShown(Struct, frozen=True, kw_only=True):
     """A host: what may be used of it, and what is."""
 
@@ -59,6 +74,10 @@ class HostShown(Struct, frozen=True, kw_only=True):
     version: str
     stray_vms: Annotated[list[str], Meta(description="ids of VMs of which it has traces though it shall not have them")]
     labels: dict[str, str]
+    fence: FenceShown | None
+    confirmed_off: Annotated[
+        bool, Meta(description="somebody has said that its machine is switched off")
+    ]
     created: Timestamp
 
 
@@ -118,6 +137,30 @@ def patch_host(reference: str, body: HostPatch) -> Response:
     return _answer(found(Host, "host", outcome.resource))
 
 
+@routes.post("/v1/hosts/<reference>/actions/fence")
+@describe("Confirm that a host is switched off", body=HostFence, answer=HostAnswer, tagged=True, errors=(Conflict,))
+def fence_host(reference: str, body: HostFence) -> Response:
+    """For a machine that is surely off: its VMs with disks in shared pools are then restarted elsewhere, whatever fence those
+    pools have. If it is not off after all, two guests may write to one disk."""
+    if not body.confirm_off:
+        raise Invalid("confirm_off: must be true: only somebody who knows that the machine is switched off may say so")
+    id = find("host", reference)
+
+    def confirm() -> Wish:
+        host, alive = found(Host, "host", id), get(Alive, Alive.at(id))
+        inventory = get(Inventory, Inventory.at(id, "inventory"))
+        if alive:
+            raise Conflict(f"{host.record.name} is alive: switch it off first, and ask again when it is shown as down")
+        if not inventory:
+            raise Conflict(f"{host.record.name} has never run: there is nothing to fence")
+        wish = patch(host, {"off": inventory.record.boot}, "host")
+        if wish.puts:
+            wish.requires.append(absent(Alive.at(id)))
+        return wish
+
+    return _answer(found(Host, "host", commit("fence", id, confirm).resource))
+
+
 def _answer(host: Fact[Host]) -> Response:
     with services().view.reading() as view:
         taken = capacity.taken(view).get(host.record.id, capacity.Taken())
@@ -129,11 +172,11 @@ def show(fact: Fact[Host], view: View, taken: capacity.Taken) -> HostShown:
     host = fact.record
     inventory = capacity.inventory_of(view, host.id)
     room = capacity.total(host, inventory) or Size(0, 0)
-    is_up = inventory is not None and view.get(Alive, Alive.at(host.id)) is not None
+    alive, fence = view.get(Alive, Alive.at(host.id)), view.get(Fence, keys.fence(host.id))
     return HostShown(
         id=host.id,
         name=host.name,
-        state="down" if not is_up else "up" if host.enabled else "disabled",
+        state=state_of(host, inventory, alive, fence),
         enabled=host.enabled,
         cpus=room.cpus,
         memory_mib=room.memory_mib,
@@ -145,5 +188,24 @@ def show(fact: Fact[Host], view: View, taken: capacity.Taken) -> HostShown:
         version=inventory.version if inventory else "",
         stray_vms=list(inventory.stray_vms) if inventory else [],
         labels=host.labels,
+        fence=FenceShown(**{name: getattr(fence.record, name) for name in FenceShown.__struct_fields__}) if fence else None,
+        confirmed_off=is_confirmed_off(host, inventory, alive),
         created=host.created,
     )
+
+
+def state_of(
+    host: Host, inventory: Inventory | None, alive: Fact[Alive] | None, fence: Fact[Fence] | None
+) -> Literal["up", "degraded", "down", "fenced", "disabled"]:
+    """The gravest."""
+    if fence:
+        return "fenced"
+    if not alive or not inventory:
+        return "down"
+    if alive.record.degraded:
+        return "degraded"
+    return "up" if host.enabled else "disabled"
+
+
+def is_confirmed_off(host: Host, inventory: Inventory | None, alive: Fact[Alive] | None) -> bool:
+    return not alive and host.off != "" and inventory is not None and host.off == inventory.boot

@@ -94,6 +94,10 @@ def state(sight: Sight) -> State:
     vm, reason = sight.vm.record, sight.placement.reason if sight.placement else ""
     if vm.deleted_at:
         return State("deleting", "it was deleted", _deletion(sight))
+    if sight.placement and sight.placement.lost:
+        return State(
+            "failed", reason, Waiting("somebody to delete it: nothing of it is left", "its owner", sight.placement.since)
+        )
     if not sight.placed:
         since = sight.placement.since if sight.placement else vm.created
         if vm.power == "off":
@@ -103,10 +107,21 @@ def state(sight: Sight) -> State:
     assert sight.placement is not None
     if not sight.alive:
         reason = f"{sight.host_name} is not heard of: the guest may run or not"
-        return State("unknown", reason, Waiting(f"{sight.host_name} to be alive again", sight.host_name, None))
+        return State(
+            "unknown", reason, _failover(sight) or Waiting(f"{sight.host_name} to be alive again", sight.host_name, None)
+        )
     if sight.status is None:
-        return State("placing", reason, Waiting(f"{sight.host_name} to take it over", sight.host_name, sight.placement.since))
+        takeover = Waiting(f"{sight.host_name} to take it over", sight.host_name, sight.placement.since)
+        return State("placing", reason, _failover(sight) or takeover)
     return _on_host(sight, sight.status, reason)
+
+
+def _failover(sight: Sight) -> Waiting | None:
+    """What a VM of a host that was declared dead waits for, if it cannot go elsewhere."""
+    placement = sight.placement
+    if not placement or not placement.waits_for:
+        return None
+    return Waiting(placement.waits_for, sight.host_name, placement.waits_since or None)
 
 
 def _on_host(sight: Sight, status: Status, reason: str) -> State:
@@ -164,5 +179,5 @@ def _deletion(sight: Sight) -> Waiting:
     if not sight.placed:
         return Waiting("its records to be removed", "scheduler", since)
     if not sight.alive:
-        return Waiting(f"{sight.host_name} to be alive again, and to remove it", sight.host_name, since)
+        return _failover(sight) or Waiting(f"{sight.host_name} to be alive again, and to remove it", sight.host_name, since)
     return Waiting(f"{sight.host_name} to remove guest and disk", sight.host_name, since)

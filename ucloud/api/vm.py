@@ -58,10 +58,12 @@ from ucloud.model.decision import absent, unchanged
 from ucloud.model.host import Host
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
-from ucloud.model.vm import Placement, Vm
+from ucloud.model.vm import Ha, Placement, Priority, Vm
 
 routes = Blueprint("vm", __name__)
 
+HaWish = Annotated[Ha, Meta(description="when its host dies: restart it elsewhere, or never, but there when it is back")]
+PriorityWish = Annotated[Priority, Meta(description="whose turn it is first when many VMs need a host")]
 FOR_CLOUD_INIT = "what its guest does when it first starts: a script, or whatever else cloud-init takes"
 
 
@@ -73,6 +75,8 @@ class VmCreate(Struct, frozen=True):
     disk_mib: Annotated[DiskMib | UnsetType, Meta(description="by default the image's size")] = UNSET
     host: Annotated[HostWish | UnsetType, Meta(description="where alone it may run; by default anywhere")] = UNSET
     spread: Annotated[Spread | UnsetType, Meta(description="VMs of a group share no host, or no value of its label")] = UNSET
+    ha: HaWish = "restart"
+    priority: PriorityWish = "normal"
     pool: Annotated[Name | UnsetType, Meta(description="where its disk lies: as yet only that of the image")] = UNSET
     networks: Annotated[
         Networks | UnsetType, Meta(description="by default the network `default`, which is made when it is first needed")
@@ -94,6 +98,8 @@ class VmPatch(Struct, frozen=True):
     ] = UNSET
     user_data_base64: Annotated[Base64 | UnsetType, Meta(description="the same, where it is no text")] = UNSET
     metadata: Annotated[Metadata | UnsetType, Meta(description="all of it")] = UNSET
+    ha: HaWish | UnsetType = UNSET
+    priority: PriorityWish | UnsetType = UNSET
     delete_protection: Protection | UnsetType = UNSET
 
 
@@ -161,6 +167,8 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
         disk_mib=disk_mib,
         host=host,
         spread="" if wanted.spread is UNSET else wanted.spread,
+        ha=wanted.ha,
+        priority=wanted.priority,
         labels=wanted.labels,
         delete_protection=wanted.delete_protection,
         ports=tuple(add_port(wish, id, net, source) for net in networks),

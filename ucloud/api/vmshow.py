@@ -14,7 +14,7 @@ from ucloud.model.image import Image
 from ucloud.model.key import Key
 from ucloud.model.network import Allowed, Network, VmPort
 from ucloud.model.record import Fact
-from ucloud.model.vm import Power, Vm
+from ucloud.model.vm import Ha, Power, Priority, Vm
 
 
 class PortShown(Struct, frozen=True, kw_only=True):
@@ -61,6 +61,8 @@ class VmShown(Struct, frozen=True, kw_only=True):
     power: Power
     wanted_host: str
     spread: str
+    ha: Ha
+    priority: Priority
     labels: dict[str, str]
     delete_protection: bool
     created: Timestamp
@@ -113,6 +115,8 @@ def show_sight(sight: phase.Sight, source: Source) -> VmShown:
         power=vm.power,
         wanted_host=_name_of_host(source, vm.host),
         spread=vm.spread,
+        ha=vm.ha,
+        priority=vm.priority,
         labels=vm.labels,
         delete_protection=vm.delete_protection,
         created=vm.created,

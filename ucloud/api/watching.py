@@ -19,7 +19,7 @@ from ucloud.store.view import View
 log = logging.getLogger("ucloud.api.watching")
 
 PREFIXES = (
-    *("vm/", "placement/", "manifest/", "status/", "alive/", "host/"),
+    *("vm/", "placement/", "manifest/", "status/", "alive/", "fence/", "cluster/", "host/"),
     *("image/", "imagestate/", "unique/image/", "pool/", "network/", "unique/network/"),
     *("key/", "unique/key/", "project/"),
 )

@@ -34,6 +34,33 @@ def show(context: click.Context, output: str) -> None:
         context.exit(1)
 
 
+@cluster.command()
+@click.option("--reason", default="", help="For those who wonder why.")
+@click.pass_context
+def disarm(context: click.Context, reason: str) -> None:
+    """Declare no silent host dead, for as long as you work on switches and power lines.
+
+    \b
+    Example:
+      ucloud cluster disarm --reason "moving rack 3"
+    """
+    connect(context).arm(False, reason)
+    click.echo("Disarmed: VMs of hosts that fall silent wait, until: ucloud cluster arm")
+
+
+@cluster.command()
+@click.pass_context
+def arm(context: click.Context) -> None:
+    """Declare silent hosts dead again, and restart their VMs elsewhere.
+
+    \b
+    Example:
+      ucloud cluster arm
+    """
+    connect(context).arm()
+    click.echo("Armed: VMs of hosts that fall silent are restarted elsewhere")
+
+
 def show_cluster(shown: Json) -> None:
     counted, leaders = shown["counted"], shown["leaders"]
     pairs = [("etcd:", "; ".join(map(member, shown["etcd"])))]

@@ -81,6 +81,30 @@ def disable(context: click.Context, host: str, output: str) -> None:
     _show_changed(connect(context).set_host(host, enabled=False), output)
 
 
+@host.command()
+@click.argument("host", type=Reference("host"))
+@click.option("--confirm-off", is_flag=True, help="You know that the machine is switched off.")
+@output_option
+@click.pass_context
+def fence(context: click.Context, host: str, confirm_off: bool, output: str) -> None:
+    """Give your word that the machine of a dead host is switched off, so that its VMs may run elsewhere.
+
+    Only needed where nothing else makes sure of it: for pools with the fence none, or when a fence command fails. If the
+    machine is not off, two guests may write to one disk, and destroy it.
+
+    \b
+    Example:
+      ucloud host fence h1 --confirm-off
+    """
+    if not confirm_off:
+        raise click.UsageError(f"is the machine of {host} switched off? Only then: ucloud host fence {host} --confirm-off")
+    fenced = connect(context).fence_host(host)
+    if output == "table":
+        click.echo(f"{fenced['name']} counts as switched off: its VMs may run elsewhere")
+    else:
+        show_one(fenced, output)
+
+
 @host.command("set")
 @click.argument("host", type=Reference("host"))
 @click.option("--label", "labels", type=LabelChange(), multiple=True, help="KEY=VALUE sets one, KEY- removes it; repeatable.")

@@ -28,6 +28,20 @@ MAX_COUNT = 100
     metavar="GROUP",
     help="VMs of one group never share a host; GROUP@LABEL: nor hosts with the same value of that label.",
 )
+@click.option(
+    "--ha",
+    type=click.Choice(["restart", "never"]),
+    default="restart",
+    show_default=True,
+    help="What becomes of it when its host dies: it is restarted elsewhere, or waits for that host.",
+)
+@click.option(
+    "--priority",
+    type=click.Choice(["low", "normal", "high"]),
+    default="normal",
+    show_default=True,
+    help="Whose turn it is first when many VMs need a host.",
+)
 @click.option("--label", "labels", type=Label(), multiple=True, help="To find it by; may be repeated.")
 @click.option("--pool", type=Reference("pool"), help="Where its disk lies, which can only be where its image lies.")
 @click.option(

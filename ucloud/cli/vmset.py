@@ -33,6 +33,8 @@ class Word(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic 
 @click.option("--key", "keys", type=Reference("key"), multiple=True, help="Lets its owner in; may be repeated.")
 @click.option("--no-key", "no_keys", type=Reference("key"), multiple=True, help="No longer lets its owner in; may be repeated.")
 @click.option("--user-data", type=USER_DATA, help="For cloud-init, from its next start on; - for stdin.")
+@click.option("--ha", type=click.Choice(["restart", "never"]), help="What becomes of it when its host dies.")
+@click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Whose turn it is first.")
 @click.option("--no-user-data", is_flag=True, help="It shall have none.")
 @output_option
 @click.pass_context
@@ -46,9 +48,11 @@ def set_(
     no_keys: tuple[str, ...],
     user_data: bytes | None,
     no_user_data: bool,
+    ha: str | None,
+    priority: str | None,
     output: str,
 ) -> None:
-    """Change a VM's name, labels, keys, user data or settings; what is not named stays. It need not be stopped for that.
+    """Change a VM's name, labels, keys, user data, failover or settings; what is not named stays. It need not be stopped.
 
     KEY=VALUE is told to its guest, which reads it at http://metadata/custom/KEY; KEY- removes it again. But one is a setting:
     delete_protection=true refuses to delete the VM, until that is false again.
@@ -69,7 +73,7 @@ def set_(
     metadata = {key: value for key, value in words if key not in SETTINGS}
     if no_user_data:
         user_data = b""
-    if name is None and user_data is None and not (settings or metadata or labels or keys or no_keys):
+    if name is None and user_data is None and not (settings or metadata or labels or keys or no_keys or ha or priority):
         raise click.UsageError("say what to change: KEY=VALUE, or one of the options")
     changed = connect(context).set_vm(
         vm,
@@ -79,6 +83,8 @@ def set_(
         add_keys=keys,
         remove_keys=no_keys,
         user_data=user_data,
+        ha=ha,
+        priority=priority,
         **settings,
     )
     show_vm(changed, output)

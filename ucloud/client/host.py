@@ -18,6 +18,11 @@ class Hosts(Calls):
     def host(self, host: str) -> Json:
         return self._thing("host", host)
 
+    def fence_host(self, host: str) -> Json:
+        """Your word that its machine is switched off: VMs with disks in shared pools are restarted elsewhere."""
+        fenced: Json = part(self._post(f"/v1/hosts/{host}/actions/fence", {"confirm_off": True}), "host")
+        return fenced
+
     def set_host(
         self,
         host: str,

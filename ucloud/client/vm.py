@@ -24,18 +24,22 @@ class Vms(Calls):
         keys: Sequence[str] | None = None,
         user_data: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
+        ha: str | None = None,
+        priority: str | None = None,
     ) -> tuple[Json, Json]:
         """The VM and the action to wait for. What is not given is the server's default.
 
         host: where it must run: a host, or a label (rack=r1). spread: a group whose VMs never share a host (web), or hosts
         with the same value of a label (web@rack). pool: where its disk lies; as yet only that of the image. networks: by
         default the project's network `default`; it may have none. keys: who may log in; by default the default key, if there
-        is one. user_data: what cloud-init gets, to the byte. metadata: what else its guest shall know. Raises Invalid, Conflict
-        (the name is taken), NoCapacity.
+        is one. user_data: what cloud-init gets, to the byte. metadata: what else its guest shall know. ha: when its host dies,
+        `restart` it elsewhere, or `never`. priority: low, normal, high. Raises Invalid, Conflict (the name is taken),
+        NoCapacity.
         """
         wishes: Json = {"cpus": cpus, "memory_mib": memory_mib, "disk_mib": disk_mib, "labels": dict(labels or {}) or None}
         wishes |= {"host": host, "spread": spread, "pool": pool, "networks": None if networks is None else list(networks)}
         wishes |= {"keys": None if keys is None else list(keys), "metadata": dict(metadata or {}) or None, **packed(user_data)}
+        wishes |= {"ha": ha, "priority": priority}
         answer = self._post("/v1/vms", {"name": name, "image": image} | given(wishes))
         return part(answer, "vm"), part(answer, "action")
 
@@ -57,11 +61,14 @@ class Vms(Calls):
         add_keys: Sequence[str] = (),
         remove_keys: Sequence[str] = (),
         user_data: bytes | None = None,
+        ha: str | None = None,
+        priority: str | None = None,
     ) -> Json:
         """The VM, changed. labels and metadata are added to those that it has; one whose value is None is removed. user_data:
         b"" for none. Nobody else's change gets lost. Raises NotFound, Invalid, Conflict (the name is taken)."""
         added, removed = ([self._thing("key", key)["name"] for key in keys] for keys in (add_keys, remove_keys))
         changes = given({"name": name, "delete_protection": delete_protection, **packed(user_data)})
+        changes |= given({"ha": ha, "priority": priority})
 
         def change(now: Json) -> Json:
             wanted = changes | merged("labels", now, labels) | merged("metadata", now, metadata)

@@ -34,4 +34,5 @@ def deadman(config: Config) -> Deadman:
 
 
 def moment(config: Config, name: str) -> Moment:
-    return Moment(Path(config.host.run_dir) / name, drivers.machine.boot_id())
+    run_dir = Path(config.host.run_dir)
+    return Moment(run_dir / name, drivers.machine.boot_id(run_dir))

@@ -84,5 +84,5 @@ def inventory(config: Config, hypervisor: Hypervisor) -> Inventory:
         hypervisor=hypervisor.name,
         accel=hypervisor.accel,
         version=ucloud.__version__,
-        boot=drivers.machine.boot_id(),
+        boot=drivers.machine.boot_id(Path(config.host.run_dir)),
     )

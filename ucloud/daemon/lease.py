@@ -29,7 +29,7 @@ def main(config: Config) -> None:
     stop, clock = stop_on_signals(), SystemClock()
     endpoints = config.etcd.endpoints
     store = EtcdStore(endpoints, clock, timeout_s=times.attempt_s * len(endpoints))  # each member in turn
-    alive = Alive(host=id, boot=drivers.machine.boot_id())
+    alive = Alive(host=id, boot=drivers.machine.boot_id(Path(config.host.run_dir)))
     leased = LeasedKey(store, alive, config.host.ttl_s, clock, times.renew_s)
     lease = Lease(leased, moment(config, DEADLINE), moment(config, BEAT), clock, times)
     try:

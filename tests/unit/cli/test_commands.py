@@ -12,10 +12,10 @@ WAIT = {"--timeout", "--no-wait"}
 OUTPUT = {"-o", "--output"}
 OPTIONS = {
     "vm create": {"--image", "--cpus", "--memory", "--disk", "--host", "--spread", "--label", "--pool", "--count"}
-    | {"--network", "--no-network", "--key", "--no-key", "--user-data", "--metadata"}
+    | {"--network", "--no-network", "--key", "--no-key", "--user-data", "--metadata", "--ha", "--priority"}
     | WAIT
     | OUTPUT,
-    "vm set": {"--name", "--label", "--key", "--no-key", "--user-data", "--no-user-data"} | OUTPUT,
+    "vm set": {"--name", "--label", "--key", "--no-key", "--user-data", "--no-user-data", "--ha", "--priority"} | OUTPUT,
     "vm list": {"--name", "--label"} | OUTPUT,
     "vm show": OUTPUT,
     "vm start": WAIT | OUTPUT,
@@ -52,7 +52,10 @@ OPTIONS = {
     "host enable": OUTPUT,
     "host disable": OUTPUT,
     "host set": {"--label", "--cpus", "--memory"} | OUTPUT,
+    "host fence": {"--confirm-off"} | OUTPUT,
     "cluster show": OUTPUT,
+    "cluster disarm": {"--reason"},
+    "cluster arm": set(),
     "pool list": OUTPUT,
     "pool show": OUTPUT,
     "pool add": {"--path", "--shared", "--fence"} | OUTPUT,
