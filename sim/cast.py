@@ -8,6 +8,7 @@ from sim.clock import Instant
 from sim.drivers import Impatient
 from sim.process import LoopThread, Process
 from sim.stage import Stage
+from sim.storage import Storage
 from sim.wire import Etcd, Wire
 from ucloud.api.app import create_app
 from ucloud.api.services import Services
@@ -17,14 +18,17 @@ from ucloud.base.config import DEFAULTS, Config, Network
 from ucloud.base.errors import Temporary
 from ucloud.daemon.control import LOOPS
 from ucloud.daemon.network import fake_hands, host_network
+from ucloud.driver.fence.command import CommandFence
 from ucloud.driver.hypervisor.contract import GuestSpec
 from ucloud.driver.hypervisor.fake import FakeHypervisor, Trace
 from ucloud.driver.pool.fake import FakePool
+from ucloud.host.deadman import Deadman
 from ucloud.host.lease import Lease, timing
 from ucloud.host.loop import HostLoop
 from ucloud.host.userdata import UserData
+from ucloud.hostmanager.manager import PERIOD_S, Manager
 from ucloud.image.loop import ImageLoop
-from ucloud.loop import Loop
+from ucloud.loop import Decider, Loop
 from ucloud.metadata import nocloud
 from ucloud.model import keys
 from ucloud.model.host import Alive, Endpoint, Inventory
@@ -34,7 +38,8 @@ from ucloud.store.lease import LeasedKey
 from ucloud.store.lock import Leadership
 from ucloud.store.view import View
 
-CONTROL_TTL_S, HOST_TTL_S, POWER_DOWN_S = 2.0, 6.0, 20.0
+CONTROL_TTL_S, HOST_TTL_S, POWER_DOWN_S = 2.0, 2.0, 20.0
+TIMING = timing(HOST_TTL_S, election_s=0.3)
 RESTART_S = 1.0
 CPUS = 4
 NETWORK = Network(vnis="100-100")  # a story has one network, whose number does not depend on chance
@@ -142,23 +147,47 @@ class Control(Daemon):
         leadership = Leadership(self.wire, name, process.name, CONTROL_TTL_S, self.stage, journal)
         if name == "image":
             loop: Loop = ImageLoop(self.wire, view, lambda _: self._pool, self.stage, leadership)
+        elif name == "hostmanager":
+            manager = Manager(self.stage, HOST_TTL_S, CommandFence(""), journal, view.wake, lambda task: task())
+            loop = Decider(name, self.wire, view, manager.decide, self.stage, leadership, PERIOD_S, report=manager)
         else:
             loop = make(Config(), self.wire, view, cast(SystemClock, self.stage), leadership, journal)
         thread, journal_thread = self.run(process, loop), self.run(process, journal)
 
 
 class Guests(FakeHypervisor):
-    """`doomed`: VMs whose guests crash a moment after each start."""
+    """Of one host. `doomed`: VMs whose guests crash a moment after each start."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, host: str, storage: Storage) -> None:
         super().__init__()
         self.doomed: set[str] = set()
-        self._stage = stage
+        self._stage, self._host, self._storage = stage, host, storage
 
     def start(self, spec: GuestSpec) -> None:
+        self._storage.open(self._host, spec.vm, spec.epoch, "default")
         super().start(spec)
         if spec.vm in self.doomed:
             self._stage.after(0.1, lambda: self.crash(spec.vm))
+
+    def kill(self, vm: str) -> None:
+        super().kill(vm)
+        self._storage.end(self._host, vm)
+
+    def crash(self, vm: str) -> None:
+        super().crash(vm)
+        self._storage.end(self._host, vm)
+
+    def reap(self) -> frozenset[str]:
+        """What `deadman` does."""
+        leased = frozenset(vm for vm, guest in self.actual().items() if guest.leased)
+        for vm in leased:
+            self.crash(vm)
+        return leased
+
+    def lose_power(self) -> None:
+        for vm, trace in list(self.machine.items()):
+            self.machine[vm] = Trace(None, trace.log)
+            self._storage.end(self._host, vm, by_power_loss=True)
 
 
 class Pool(FakePool):
@@ -192,19 +221,49 @@ class HostClock:
         return self._stage.monotonic_s()
 
 
-class Machine(Daemon):
-    """A host: its daemon, and what outlives it."""
+class Guard(Daemon):
+    """The daemon `lease` or `deadman` of a host."""
 
-    def __init__(self, stage: Stage, etcd: Etcd, name: str, id: str, memory_mib: int, pool: Pool) -> None:
+    def __init__(self, host: "Machine", kind: str) -> None:
+        super().__init__(host.stage, host.etcd, f"{host.name}-{kind}")
+        self._host, self._kind = host, kind
+
+    def start(self) -> None:
+        if self._host.has_power:
+            super().start()
+
+    def build(self, process: Process) -> None:
+        host = self._host
+        if self._kind == "lease":
+            alive = Alive(host=host.id, boot=host.boot_id)
+            leased = LeasedKey(self.wire, alive, HOST_TTL_S, host.clock, TIMING.renew_s)
+            self.run(process, Lease(leased, host.deadline, host.beat, host.clock, TIMING))
+        self.run(process, Deadman(host.deadline, host.guests.reap, host.clock))
+
+
+class Machine(Daemon):
+    """A host: its daemons, and what outlives them."""
+
+    def __init__(self, stage: Stage, etcd: Etcd, name: str, id: str, memory_mib: int, pool: Pool, storage: Storage) -> None:
         super().__init__(stage, etcd, name)
-        self.id, self.memory_mib = id, memory_mib
-        self.guests, self.clock = Guests(stage), HostClock(stage)
-        self.has_power, self.boots, self.beat = True, 1, Instant()
+        self.id, self.memory_mib, self.storage = id, memory_mib, storage
+        self.guests, self.clock = Guests(stage, name, storage), HostClock(stage)
+        self.has_power, self.boots = True, 1
+        self.deadline, self.beat = Instant(), Instant()
         self.hands, self._pool = fake_hands(), pool
+        self.daemons: tuple[Daemon, ...] = (Guard(self, "lease"), Guard(self, "deadman"), self)
+
+    @property
+    def boot_id(self) -> str:
+        return f"{self.name}-boot-{self.boots}"
 
     def start(self) -> None:
         if self.has_power:
             super().start()
+
+    def start_all(self) -> None:
+        for daemon in self.daemons:
+            daemon.start()
 
     def build(self, process: Process) -> None:
         prefixes = [keys.manifests(self.id), keys.statuses(self.id), keys.fence(self.id)]
@@ -224,27 +283,38 @@ class Machine(Daemon):
             nocloud.files,
             Speaking(self, process.workers),
             self.clock,
-            Inventory(host=self.id, cpus=CPUS, memory_mib=self.memory_mib, hypervisor="fake", accel="fake", version="sim"),
+            self._inventory(),
             Endpoint(host=self.id, url=f"http://{self.name}", token=Secret(f"token-{self.starts}")),
             POWER_DOWN_S,
             journal,
+            may_start=lambda: (self.deadline.get() or 0.0) > self.clock.boot_s(),
             beat=lambda: self.beat.set(self.clock.boot_s()),
         )
         thread, journal_thread = self.run(process, loop), self.run(process, journal)
         process.workers.wake = thread.wake
         self.guests.subscribe(thread.wake)
         process.connections.append(self.guests.close)
-        times, alive = timing(HOST_TTL_S, election_s=1.0), Alive(host=self.id, boot=f"boot-{self.boots}")
-        leased = LeasedKey(self.wire, alive, HOST_TTL_S, self.clock, times.renew_s)
-        self.run(process, Lease(leased, Instant(), self.beat, self.clock, times))
+
+    def _inventory(self) -> Inventory:
+        return Inventory(
+            host=self.id,
+            cpus=CPUS,
+            memory_mib=self.memory_mib,
+            hypervisor="fake",
+            accel="fake",
+            version="sim",
+            boot=self.boot_id,
+        )
 
     def lose_power(self) -> None:
         self.has_power = False
-        self.stop()
+        for daemon in self.daemons:
+            daemon.stop()
         self.hands = fake_hands()
-        for vm, trace in list(self.guests.machine.items()):
-            self.guests.machine[vm] = Trace(None, trace.log)
+        self.guests.lose_power()
 
     def boot(self) -> None:
         self.has_power, self.boots = True, self.boots + 1
-        self.start()
+        self.deadline, self.beat = Instant(), Instant()
+        self.storage.boot(self.name)
+        self.start_all()

@@ -106,7 +106,9 @@ class Records:
             return []
         place, hosts = place_of(vm, self.hosts[host]), {id: placement.host for id, placement in self._placements.items()}
         mates = [mate.id for mate in self.vms.values() if mate.spread == vm.spread and mate.id != vm.id]
-        return [mate for mate in mates if hosts.get(mate) and place_of(vm, self.hosts[hosts[mate]]) == place]
+        there = [mate for mate in mates if hosts.get(mate) and place_of(vm, self.hosts[hosts[mate]]) == place]
+        told = {mate: self.told(hosts[mate], mate) for mate in there}
+        return [mate for mate, manifest in told.items() if manifest is None or manifest.cpus]  # without any it is to be removed
 
     def users_of(self, image: str) -> list[str]:
         return [vm.id for vm in self.vms.values() if vm.image == image]

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from sim import network_sentences as network_sentences  # which make themselves known to the others
+from sim import death_sentences as death_sentences  # which make themselves known to the others
+from sim import network_sentences as network_sentences
 from sim.sentences import Director
 from sim.stage import Stage
 

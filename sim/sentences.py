@@ -10,6 +10,7 @@ import msgspec
 
 from sim.cast import Api, Control, Daemon, Machine, Pool
 from sim.stage import Stage
+from sim.storage import Storage
 from sim.wire import Etcd
 from ucloud.base.clock import timestamp
 from ucloud.model import keys
@@ -45,6 +46,7 @@ class Director:
         self.stage = Stage()
         self.etcd = Etcd(self.stage)
         self.pool = Pool(self.stage)
+        self.storage = Storage(self.stage, {})
         self.api = Api(self.stage, self.etcd, self.pool)
         self.controls = {name: Control(self.stage, self.etcd, name, self.pool) for name in ("control-1", "control-2")}
         self.hosts: dict[str, Machine] = {}
@@ -57,7 +59,8 @@ class Director:
         raise ValueError(f"no story can say: {text}")
 
     def close(self) -> None:
-        for daemon in (self.api, *self.controls.values(), *self.hosts.values()):
+        machines = (daemon for host in self.hosts.values() for daemon in host.daemons)
+        for daemon in (self.api, *self.controls.values(), *machines):
             daemon.stop()
 
     def tell_ending(self) -> None:
@@ -81,7 +84,8 @@ class Director:
     def set_up(self, hosts: str) -> None:
         """Not told: hosts, pool and an image, and all daemons up."""
         created = timestamp(self.stage.now_s())
-        pool = PoolRecord(name="default", path="/pool", created=created)
+        pool = PoolRecord(name="default", path="/pool", shared=True, fence="same-kernel", created=created)
+        self.storage.pools["default"] = pool
         self.stage.store.commit({pool.key: encode(pool)})
         self.api.start()
         for control in self.controls.values():
@@ -100,8 +104,8 @@ class Director:
     @sentence(r"the operator adds (h\d) with (\d+) MiB")
     def add_host(self, name: str, memory_mib: str) -> None:
         host = self.api.ask("POST", "hosts", json={"name": name})["host"]
-        self.hosts[name] = Machine(self.stage, self.etcd, name, host["id"], int(memory_mib), self.pool)
-        self.hosts[name].start()
+        self.hosts[name] = Machine(self.stage, self.etcd, name, host["id"], int(memory_mib), self.pool, self.storage)
+        self.hosts[name].start_all()
 
     @sentence(r"the operator (enables|disables) (h\d)")
     def enable_host(self, verb: str, name: str) -> None:
@@ -181,14 +185,6 @@ class Director:
 
     # Machines and daemons.
 
-    @sentence(r"(h\d) loses power")
-    def lose_power(self, host: str) -> None:
-        self.hosts[host].lose_power()
-
-    @sentence(r"(h\d) comes back")
-    def boot(self, host: str) -> None:
-        self.hosts[host].boot()
-
     @sentence(r"making a disk takes (\d+) s")
     def slow_down(self, s: str) -> None:
         self.pool.clone_s = float(s)
@@ -222,7 +218,7 @@ class Director:
     def cut(self, who: str, s: str) -> None:
         self._daemon(who).wire.cut_until_s = self.stage.monotonic_s() + float(s)
 
-    @sentence(r"(the control leader) stands still for (\d+) s")
+    @sentence(r"(the daemon of h\d|the control leader) stands still for (\d+) s")
     def freeze(self, who: str, s: str) -> None:
         self._daemon(who).frozen_until_s = self.stage.monotonic_s() + float(s)
 

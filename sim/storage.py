@@ -6,7 +6,6 @@ What failover promises is checked here: no write of an older epoch arrives after
 writes travel, those of killed guests too, and a lock that a host cannot give back stays until that is cut off, or back.
 """
 
-from collections.abc import Mapping
 from functools import partial
 
 from sim.world import Violation, World
@@ -32,7 +31,7 @@ class Open:
 class Storage:
     """`pools`: by name. `cut`: hosts that reach no pool that is shared. `frozen`: hosts that stand still as a whole."""
 
-    def __init__(self, world: World, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, world: World, pools: dict[str, Pool]) -> None:
         self.pools = pools
         self.cut: set[str] = set()
         self.frozen: set[str] = set()

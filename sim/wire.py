@@ -29,9 +29,9 @@ class Etcd:
         self.has_quorum = False
         for half_seconds in range(int(2 * s)):
             self._stage.after(half_seconds / 2, self.store.rearm_leases)
-        self._stage.after(s, self._elect)
+        self._stage.after(s, self.elect)
 
-    def _elect(self) -> None:
+    def elect(self) -> None:
         self.has_quorum = True
         self.store.rearm_leases()
         self._stage.tell("has a leader again, which gives each lease its whole time again", "etcd")

@@ -60,6 +60,7 @@ class Lease:
         self._leased, self._deadline, self._beat = leased, deadline, beat
         self._clock, self._timing = clock, timing
         self._started_s = clock.boot_s()
+        self._failed = ""  # why the last renewal failed, said once
 
     def step(self) -> float:
         now_s = self._clock.boot_s()
@@ -71,7 +72,10 @@ class Lease:
             if not self._leased.beat():
                 return AGAIN_S
         except (Conflict, Temporary) as error:
-            log.info("not renewed: %s", error.message)
+            if error.message != self._failed:
+                log.info("not renewed: %s", error.message)
+            self._failed = error.message
             return AGAIN_S
+        self._failed = ""
         self._deadline.set(self._leased.renewed_s + self._timing.hold_s)
         return max(AGAIN_S, self._leased.renewed_s + self._timing.renew_s - self._clock.boot_s())
