@@ -1,4 +1,5 @@
-"""A cloud of one host on this machine, beside any other that runs here, for the benchmarks that need one; gone afterwards."""
+"""A cloud on this machine, of one host unless said otherwise, beside any other that runs here, for benchmarks that need one;
+gone afterwards."""
 
 import json
 import socket
@@ -22,8 +23,8 @@ class Cloud:
         self.url = f"http://[::1]:{self.port}"
         self.environment = {"UCLOUD_API": self.url, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
-    def up(self) -> None:
-        self.run("up", "--name", NAME, "--state", str(self.directory / "state"), "--port", str(self.port))
+    def up(self, *options: str) -> None:
+        self.run("up", "--name", NAME, "--state", str(self.directory / "state"), "--port", str(self.port), *options)
 
     def down(self) -> None:
         self.run("down", "--wipe", "--name", NAME)
@@ -48,14 +49,14 @@ class Cloud:
 
 
 @contextmanager
-def cloud() -> Iterator[Cloud]:
-    """It is up inside the block, and nothing of it is left after it."""
+def cloud(*options: str) -> Iterator[Cloud]:
+    """It is up inside the block, and nothing of it is left after it. options: of `ucloud up`."""
     with tempfile.TemporaryDirectory(prefix="ub-") as name:  # short: there are sockets below it
         directory = Path(name)
         directory.chmod(0o711)  # guests' users pass through
         running = Cloud(directory)
         try:
-            running.up()
+            running.up(*options)
             yield running
         finally:
             running.down()

@@ -27,16 +27,12 @@ def boot_id(run_dir: Path) -> str:
     """Changes with every boot of the machine (random(4): /proc/sys/kernel/random/boot_id), and with what a boot takes away: of
     several hosts on one machine each has its own. Kept in `run_dir`, the same for all processes of a host."""
     kernels = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    file = run_dir / "boot"
+    file = run_dir / f"boot-{kernels}"
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        if not (known := file.read_text()).startswith(kernels):
-            file.unlink()
-        else:
-            return known
-    made = run_dir / f"boot.{os.getpid()}"
-    made.write_text(f"{kernels}-{secrets.token_hex(4)}")
-    with suppress(FileExistsError):  # another process was faster
-        os.link(made, file)
-    made.unlink()
-    return file.read_text()
+    if not file.exists():
+        made = run_dir / f"boot-{os.getpid()}"
+        made.write_text(secrets.token_hex(4))
+        with suppress(FileExistsError):  # another process was faster
+            os.link(made, file)
+        made.unlink()
+    return f"{kernels}-{file.read_text()}"
