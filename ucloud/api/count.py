@@ -49,9 +49,7 @@ class Counted(Struct, frozen=True, kw_only=True):
     silent: Annotated[dict[str, int], Meta(description="hosts that are down or fenced, with how many VMs are placed there")]
     degraded: Annotated[list[str], Meta(description="hosts that live though their daemon does not look at its guests")]
     unsafe: Annotated[dict[str, dict[str, str]], Meta(description="fenced hosts: pools that are not safe from them, and why")]
-    disarmed: Annotated[
-        str | None, Meta(description="why somebody wants no silent host declared dead; null if they are")
-    ]
+    disarmed: Annotated[str | None, Meta(description="why somebody wants no silent host declared dead; null if they are")]
     held: Annotated[str, Meta(description="why no silent host is declared dead just now; empty if they are")]
     failed_images: Annotated[dict[str, str], Meta(description="name and error")]
     crashing: Annotated[list[str], Meta(description="names of VMs that crashed again and again")]

@@ -35,7 +35,8 @@ HEARTBEAT_S = 10.0
 RETRY_MS = 1000  # after which a client that was cut off asks again
 POSITION = re.compile(r"([0-9]{1,18})\.([0-9a-z-]{1,100})")
 OF_HEARTBEAT = ("silent", "heard")
-SCHEDULER = "scheduler"
+DECLARED = "declared dead"
+SCHEDULER, HOSTMANAGER = OF_CONTROL = "scheduler", "hostmanager"
 AFTER_ALL = "~"  # sorts behind every id
 SCOPES = {"vm": (PROJECT,), "image": (PROJECT,), "host": ()}
 
@@ -157,6 +158,18 @@ def told_by(store: Store, writers: Iterable[str]) -> list[Event]:
 def tells_of_heartbeat(event: Event, host: str) -> bool:
     """That it fell silent, or is heard of again. What a host says of itself is no proof."""
     return event.writer == SCHEDULER and event.about == Host.at(host) and event.verb in OF_HEARTBEAT
+
+
+def tells_of_host(event: Event, host: str) -> bool:
+    """What befell a host: silent, declared dead, fenced, heard again, in use again. Not what it says of itself."""
+    return event.about == Host.at(host) and (event.writer == HOSTMANAGER or tells_of_heartbeat(event, host))
+
+
+def declared_dead(events: Iterable[Event], since: str) -> list[str]:
+    """The hosts that were, from that time on; the latest one last. events: oldest first."""
+    told = (event for event in events if event.writer == HOSTMANAGER and event.verb == DECLARED and event.time > since)
+    hosts = [event.about.removeprefix(Host.prefix) for event in told]
+    return list(dict.fromkeys(reversed(hosts)))[::-1]
 
 
 def silent_since(events: Iterable[Event], host: str) -> str | None:

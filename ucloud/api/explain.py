@@ -10,6 +10,7 @@ from ucloud.api.advice import Advice, advice
 from ucloud.api.describe import describe
 from ucloud.api.event import EventShown
 from ucloud.api.fields import Id, Timestamp
+from ucloud.api.host import FenceShown, show_fence
 from ucloud.api.phase import Phase, Sight, State, Waiting
 from ucloud.api.records import fresh
 from ucloud.api.services import services
@@ -17,12 +18,13 @@ from ucloud.api.vm import vm_of
 from ucloud.api.vmshow import show_sight
 from ucloud.base.ids import is_id
 from ucloud.model.event import Event
-from ucloud.model.host import Host
-from ucloud.model.vm import Power, Status, Vm, Want
+from ucloud.model.host import Failover, Host
+from ucloud.model.vm import Placement, Power, Vm, Want
 
 routes = Blueprint("explain", __name__)
 
-EVENTS = 12  # the newest
+EVENTS = 16  # the newest
+MOST_FORMER = 8  # hosts that died, of which it is asked whether the VM was there
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -61,7 +63,8 @@ class Told(Struct, frozen=True, kw_only=True):
 
 
 class Said(Struct, frozen=True, kw_only=True):
-    """What the host has said last. is_current: the host is alive, so that this can be relied on."""
+    """What the host has said last. is_current: the host is alive and was not declared dead since, so that this can be relied
+    on."""
 
     phase: str
     boots: int
@@ -84,6 +87,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     placement: Placed | None
     manifest: Told | None
     status: Said | None
+    fence: Annotated[FenceShown | None, Meta(description="its host was declared dead")]
     waiting_for: Waiting | None
     events: Annotated[list[EventShown], Meta(description="the last ones, oldest first")]
     advice: Annotated[list[Advice], Meta(description="what one can do")]
@@ -97,8 +101,9 @@ def explain_vm(reference: str) -> Explanation:
     sight = phase.gather(source, vm)
     shown, state = show_sight(sight, source), phase.state(sight)
     host = sight.placement.host if sight.placement else ""
-    events = told_about(event.told_by(services().store, (event.SCHEDULER, *([host] if host else []))), vm.record, host)
+    told_of = story(vm.record, sight.placement, known_events(vm.record, host))
     wish = source.get(Host, Host.at(vm.record.host)) if is_id(vm.record.host) else None
+    failover = source.get(Failover, Failover.at("failover"))
     return Explanation(
         id=shown.id,
         name=shown.name,
@@ -119,10 +124,11 @@ def explain_vm(reference: str) -> Explanation:
         ),
         placement=placed(sight),
         manifest=told(sight),
-        status=said(sight.status, sight.alive) if sight.status else None,
-        waiting_for=with_since(state, events, host),
-        events=[event.show(item, services()) for item in events[-EVENTS:]],
-        advice=advice(sight, state, wish.record if wish else None),
+        status=said(sight),
+        fence=show_fence(sight.fence),
+        waiting_for=with_since(state, told_of, host),
+        events=[event.show(item, services()) for item in told_of[-EVENTS:]],
+        advice=advice(sight, state, wish.record if wish else None, is_armed=failover is None or failover.record.armed),
     )
 
 
@@ -131,8 +137,12 @@ def summary(sight: Sight, state: State) -> str:
     waits = f": it waits for {state.waiting.what.partition(': ')[0]}" if state.waiting else ""
     if state.phase == "deleting":
         return f"{name} is being deleted{waits}."
-    if state.phase == "unknown":
+    if state.phase == "unknown" and not sight.fence:
         return f"{name} is unknown: {sight.host_name} is not heard of, so its guest may run or not."
+    if sight.fence:
+        return f"{name} is {state.phase}, as {state.reason}{waits}."
+    if sight.placement and sight.placement.lost:
+        return f"{name} has failed: {state.reason}."
     if state.phase == "stopped" and not waits:
         return f"{name} is stopped{where}: {state.reason}."
     return f"{name} is {state.phase}{where}{waits}."
@@ -164,7 +174,10 @@ def told(sight: Sight) -> Told | None:
     )
 
 
-def said(status: Status, alive: bool) -> Said:
+def said(sight: Sight) -> Said | None:
+    status = sight.status or sight.former
+    if status is None:
+        return None
     return Said(
         phase=status.phase,
         boots=status.boots,
@@ -172,18 +185,35 @@ def said(status: Status, alive: bool) -> Said:
         since=status.since,
         crashes=status.crashes,
         error=status.error,
-        is_current=alive,
+        is_current=sight.alive and sight.status is not None and sight.fence is None,
     )
 
 
-def told_about(events: list[Event], vm: Vm, host: str) -> list[Event]:
-    """Those about the VM; and since it was made, those that tell that its host fell silent or is heard of again."""
-    return [
-        item for item in events if item.about == vm.key or (event.tells_of_heartbeat(item, host) and item.time > vm.created)
-    ]
+def known_events(vm: Vm, host: str) -> list[Event]:
+    """What scheduler and host manager tell, the VM's host, and hosts on which it may have been when they died."""
+    store = services().store
+    of_control = event.told_by(store, (event.SCHEDULER, event.HOSTMANAGER))
+    dead = event.declared_dead(of_control, vm.created)[-MOST_FORMER:]
+    of_hosts = event.told_by(store, dict.fromkeys([*dead, host] if host else dead))
+    return sorted([*of_control, *of_hosts], key=lambda item: item.id)
+
+
+def story(vm: Vm, placement: Placement | None, events: list[Event]) -> list[Event]:
+    """Those about the VM, and what befell the host on which it was then. Where it was before its present placement, the events
+    of hosts about it tell. events: oldest first."""
+    told_of, was_on = [], ""
+    for item in events:
+        if item.about == vm.key:
+            told_of.append(item)
+            was_on = was_on if item.writer in event.OF_CONTROL else item.writer
+        else:
+            host = placement.host if placement and item.time > placement.since else was_on
+            if host and item.time > vm.created and event.tells_of_host(item, host):
+                told_of.append(item)
+    return told_of
 
 
 def with_since(state: State, events: list[Event], host: str) -> Waiting | None:
-    if state.waiting is None or state.phase != "unknown":
+    if state.waiting is None or state.waiting.since or state.phase != "unknown":
         return state.waiting
     return Waiting(state.waiting.what, state.waiting.who, event.silent_since(events, host))

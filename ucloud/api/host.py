@@ -16,7 +16,7 @@ from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import absent
+from ucloud.model.decision import absent, unchanged
 from ucloud.model.host import Alive, Fence, Host, Inventory
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
@@ -75,9 +75,7 @@ class HostShown(Struct, frozen=True, kw_only=True):
     stray_vms: Annotated[list[str], Meta(description="ids of VMs of which it has traces though it shall not have them")]
     labels: dict[str, str]
     fence: FenceShown | None
-    confirmed_off: Annotated[
-        bool, Meta(description="somebody has said that its machine is switched off")
-    ]
+    confirmed_off: Annotated[bool, Meta(description="somebody has said that its machine is switched off")]
     created: Timestamp
 
 
@@ -148,14 +146,15 @@ def fence_host(reference: str, body: HostFence) -> Response:
 
     def confirm() -> Wish:
         host, alive = found(Host, "host", id), get(Alive, Alive.at(id))
-        inventory = get(Inventory, Inventory.at(id, "inventory"))
+        inventory, fence = get(Inventory, Inventory.at(id, "inventory")), get(Fence, keys.fence(id))
         if alive:
             raise Conflict(f"{host.record.name} is alive: switch it off first, and ask again when it is shown as down")
-        if not inventory:
+        boot = last_boot(inventory.record if inventory else None, fence.record if fence else None)
+        if not boot:
             raise Conflict(f"{host.record.name} has never run: there is nothing to fence")
-        wish = patch(host, {"off": inventory.record.boot}, "host")
+        wish = patch(host, {"off": boot}, "host")
         if wish.puts:
-            wish.requires.append(absent(Alive.at(id)))
+            wish.requires += [absent(Alive.at(id)), unchanged(fence) if fence else absent(keys.fence(id))]
         return wish
 
     return _answer(found(Host, "host", commit("fence", id, confirm).resource))
@@ -188,8 +187,8 @@ def show(fact: Fact[Host], view: View, taken: capacity.Taken) -> HostShown:
         version=inventory.version if inventory else "",
         stray_vms=list(inventory.stray_vms) if inventory else [],
         labels=host.labels,
-        fence=FenceShown(**{name: getattr(fence.record, name) for name in FenceShown.__struct_fields__}) if fence else None,
-        confirmed_off=is_confirmed_off(host, inventory, alive),
+        fence=show_fence(fence.record if fence else None),
+        confirmed_off=not alive and host.off != "" and host.off == last_boot(inventory, fence.record if fence else None),
         created=host.created,
     )
 
@@ -207,5 +206,11 @@ def state_of(
     return "up" if host.enabled else "disabled"
 
 
-def is_confirmed_off(host: Host, inventory: Inventory | None, alive: Fact[Alive] | None) -> bool:
-    return not alive and host.off != "" and inventory is not None and host.off == inventory.boot
+def last_boot(inventory: Inventory | None, fence: Fence | None) -> str:
+    """Which boot of its machine somebody means who says that it is switched off: the one that was declared dead, or else the
+    last one that was heard. "": it has never run."""
+    return fence.boot if fence else inventory.boot if inventory else ""
+
+
+def show_fence(fence: Fence | None) -> FenceShown | None:
+    return FenceShown(**{name: getattr(fence, name) for name in FenceShown.__struct_fields__}) if fence else None

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ucloud.api.records import R, Source
-from ucloud.model.host import Alive, Host
+from ucloud.model import keys
+from ucloud.model.host import Alive, Fence, Hold, Host
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Placement, Status, Vm
 
@@ -15,7 +16,8 @@ Phase = Literal[
 
 
 class Sight(NamedTuple):
-    """All records about one VM. status: what the host that owns it now says, if it said anything in this epoch."""
+    """All records about one VM. status: what the host that owns it now says, if it said anything in this epoch; former: what
+    it has said of an earlier one. fence: that host was declared dead. hold: why it is not, though it is silent."""
 
     vm: Fact[Vm]
     placement: Placement | None
@@ -23,6 +25,9 @@ class Sight(NamedTuple):
     status: Status | None
     alive: bool
     host_name: str
+    former: Status | None = None
+    fence: Fence | None = None
+    hold: str = ""
 
     @property
     def placed(self) -> bool:
@@ -57,10 +62,13 @@ def gather(source: Source, vm: Fact[Vm]) -> Sight:
         return Sight(vm, placement, None, None, False, "")
     host = placement.host
     manifest = _record(source.get(Manifest, Manifest.at(host, id)))
-    status = _record(source.get(Status, Status.at(host, "vm", id)))
-    told = status if status and status.epoch == placement.epoch else None
+    said = _record(source.get(Status, Status.at(host, "vm", id)))
+    status, former = (said, None) if said and said.epoch == placement.epoch else (None, said)
     alive = source.get(Alive, Alive.at(host)) is not None
-    return Sight(vm, placement, manifest, told, alive, host_name(source, host))
+    fence = _record(source.get(Fence, keys.fence(host)))
+    hold = None if alive or fence else _record(source.get(Hold, Hold.at("hold")))
+    why = hold.reason if hold and host in hold.hosts else ""
+    return Sight(vm, placement, manifest, status, alive, host_name(source, host), former, fence, why)
 
 
 def _record(fact: Fact[R] | None) -> R | None:
@@ -94,34 +102,40 @@ def state(sight: Sight) -> State:
     vm, reason = sight.vm.record, sight.placement.reason if sight.placement else ""
     if vm.deleted_at:
         return State("deleting", "it was deleted", _deletion(sight))
-    if sight.placement and sight.placement.lost:
-        return State(
-            "failed", reason, Waiting("somebody to delete it: nothing of it is left", "its owner", sight.placement.since)
-        )
     if not sight.placed:
-        since = sight.placement.since if sight.placement else vm.created
-        if vm.power == "off":
-            return State("stopped", "it was stopped before it had a host")
-        what = f"a host with room for it: {reason}" if reason else "the scheduler to choose a host"
-        return State("pending", reason, Waiting(what, "scheduler", since))
+        return _without_host(sight, reason)
     assert sight.placement is not None
+    if sight.fence:
+        reason = f"{sight.host_name} was declared dead (fence {sight.fence.number})"
+        return State("placing" if sight.alive else "unknown", reason, _after(sight, sight.fence))
     if not sight.alive:
         reason = f"{sight.host_name} is not heard of: the guest may run or not"
-        return State(
-            "unknown", reason, _failover(sight) or Waiting(f"{sight.host_name} to be alive again", sight.host_name, None)
-        )
+        held = f"; it is not declared dead: {sight.hold}" if sight.hold else ""
+        return State("unknown", reason, Waiting(f"{sight.host_name} to be alive again{held}", sight.host_name, None))
     if sight.status is None:
-        takeover = Waiting(f"{sight.host_name} to take it over", sight.host_name, sight.placement.since)
-        return State("placing", reason, _failover(sight) or takeover)
+        return State("placing", reason, Waiting(f"{sight.host_name} to take it over", sight.host_name, sight.placement.since))
     return _on_host(sight, sight.status, reason)
 
 
-def _failover(sight: Sight) -> Waiting | None:
-    """What a VM of a host that was declared dead waits for, if it cannot go elsewhere."""
-    placement = sight.placement
-    if not placement or not placement.waits_for:
-        return None
-    return Waiting(placement.waits_for, sight.host_name, placement.waits_since or None)
+def _without_host(sight: Sight, reason: str) -> State:
+    vm, placement = sight.vm.record, sight.placement
+    if placement and placement.lost:
+        return State("failed", reason, Waiting("somebody to delete it: nothing is left of it", "its owner", placement.since))
+    if vm.power == "off":
+        had_one = placement is not None and placement.epoch > 0
+        return State("stopped", "its host has died" if had_one else "it was stopped before it had a host")
+    what = f"a host with room for it: {reason}" if reason else "the scheduler to choose a host"
+    return State("pending", reason, Waiting(what, "scheduler", placement.since if placement else vm.created))
+
+
+def _after(sight: Sight, fence: Fence) -> Waiting:
+    """What comes next for a VM of a host that was declared dead: the scheduler looks at it as soon as the fence stands."""
+    placement, name = sight.placement, sight.host_name
+    if fence.phase == "fencing":
+        return Waiting(f"{name} to be cut off from its pools", "hostmanager", fence.since)
+    if placement and placement.waits_for:
+        return Waiting(placement.waits_for, name, placement.waits_since or fence.since)
+    return Waiting(f"the scheduler to find another host for it than {name}", "scheduler", fence.since)
 
 
 def _on_host(sight: Sight, status: Status, reason: str) -> State:
@@ -178,6 +192,8 @@ def _deletion(sight: Sight) -> Waiting:
     since = sight.vm.record.deleted_at
     if not sight.placed:
         return Waiting("its records to be removed", "scheduler", since)
+    if sight.fence:
+        return _after(sight, sight.fence)
     if not sight.alive:
-        return _failover(sight) or Waiting(f"{sight.host_name} to be alive again, and to remove it", sight.host_name, since)
+        return Waiting(f"{sight.host_name} to be alive again, and to remove it", sight.host_name, since)
     return Waiting(f"{sight.host_name} to remove guest and disk", sight.host_name, since)

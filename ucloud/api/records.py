@@ -18,7 +18,7 @@ from ucloud.base.ids import is_id, is_name, new_id
 from ucloud.model import keys, sense
 from ucloud.model.bookkeeping import Idempotency, Unique
 from ucloud.model.decision import Requirement, absent
-from ucloud.model.host import Alive, Host
+from ucloud.model.host import Alive, Fence, Hold, Host
 from ucloud.model.image import Image
 from ucloud.model.key import Key
 from ucloud.model.kinds import kind_of
@@ -79,7 +79,7 @@ class ViewSource:
 
 class ShowSource:
     """For showing one thing: its own records are those of the store, those at `keys` read at once; how others are called and
-    who is alive is taken from the view, where it has that, as it costs the store nothing."""
+    who is alive or declared dead is taken from the view, where it has that, as it costs the store nothing."""
 
     def __init__(self, *keys: str) -> None:
         self._items = dict(zip(keys, services().store.get_all(keys), strict=True))
@@ -88,6 +88,9 @@ class ShowSource:
         if key in self._items:
             item = self._items[key]
             return _fact(kind, item) if item else None
+        if kind in (Fence, Hold):
+            with contextlib.suppress(Temporary):
+                return ViewSource().get(kind, key)
         known = None
         if kind in (Host, Alive, Image, Network, Key):
             with contextlib.suppress(Temporary):

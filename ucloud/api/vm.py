@@ -216,7 +216,7 @@ def _seen_host(id: str) -> str:
 
 def _with_since(shown: VmShown) -> VmShown:
     """Since when its host is silent stands in no record; the events tell it."""
-    if shown.phase != "unknown" or shown.waiting_for is None:
+    if shown.phase != "unknown" or shown.waiting_for is None or shown.waiting_for.since:
         return shown
     since = event.silent_since(event.told_by(services().store, [event.SCHEDULER]), shown.host_id)
     return replace(shown, waiting_for=replace(shown.waiting_for, since=since))

@@ -46,6 +46,7 @@ def show(told: Json) -> None:
             ("Manifest:", manifest(told["manifest"])),
             ("Status:", status(told["status"], at)),
             *error,
+            *([("Fence:", fence(told["fence"], at))] if told["fence"] else []),
             ("Waits for:", waiting(told["waiting_for"], at)),
         ]
     )
@@ -93,8 +94,14 @@ def status(said: Json | None, at: str) -> str:
     if said is None:
         return "none: no host has said anything of it"
     crashes = f"; it crashed {times(said['crashes'])} since it was told to boot" if said["crashes"] else ""
-    doubt = "" if said["is_current"] else "; its host is silent, so this may not be true any more"
+    doubt = "" if said["is_current"] else "; its host has been silent since, so this may not be true any more"
     return f"{said['phase']}, boot {said['boots']}, for {age(said['since'], at)}{crashes}{doubt}"
+
+
+def fence(shown: Json, at: str) -> str:
+    safe = [f"pool {pool}: {proof}" for pool, proof in shown["proofs"].items()]
+    unsafe = [f"pool {pool} is not safe: {error}" for pool, error in shown["errors"].items()]
+    return "; ".join([f"number {shown['number']}, for {age(shown['since'], at)}: {shown['reason']}", *safe, *unsafe])
 
 
 def waiting(wait: Json | None, at: str) -> str:
