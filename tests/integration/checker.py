@@ -12,6 +12,7 @@ from tests.integration import network_checks
 from tests.integration.clouds import Cloud
 from tests.integration.everything import Everything
 from tests.integration.people import Remembered, RememberedNetwork
+from ucloud.driver.hypervisor.reaper import LEASE_LOST
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.host import Inventory
 from ucloud.model.vm import Manifest, Placement, Status
@@ -53,17 +54,20 @@ def twice(seen: Everything, told: Sequence[Remembered]) -> Iterator[str]:
     for vm in seen.vms.values():
         if vm.id not in known and vm.name not in unanswered:
             yield f"{vm.name} ({vm.id}) was made by no request, or by one that was repeated"
-    homes = defaultdict(list)
+    homes, owners = defaultdict[str, set[str]](set), defaultdict[tuple[str, int], set[str]](set)
     for host, machine in seen.hosts.items():
         for id, trace in machine.items():
-            starts = Counter(STARTED.findall(trace.log))
-            yield from (f"{id} was started {n} times for {what}" for what, n in starts.items() if n > 1)
+            for life in trace.log.split(LEASE_LOST):  # a guest that was killed for want of a lease may be started again
+                starts = Counter(STARTED.findall(life))
+                yield from (f"{id} was started {n} times for {what}" for what, n in starts.items() if n > 1)
+            for epoch, _ in STARTED.findall(trace.log):
+                owners[id, int(epoch)].add(host)
             if trace.guest:
-                homes[id].append(host)
-    yield from (f"{id} has guests on {', '.join(hosts)}" for id, hosts in homes.items() if len(hosts) > 1)
-    for placement in seen.all(Placement):
-        if placement.epoch > 1:
-            yield f"{placement.vm} was placed {placement.epoch} times, and no host was ever given up"
+                homes[id].add(host)
+    yield from (f"{id} has guests on {', '.join(sorted(hosts))}" for id, hosts in homes.items() if len(hosts) > 1)
+    for (id, epoch), hosts in owners.items():
+        if len(hosts) > 1:
+            yield f"{id} was started under epoch {epoch} on {', '.join(sorted(hosts))}"
 
 
 def left_over(seen: Everything) -> Iterator[str]:

@@ -56,7 +56,7 @@ class GuestDirectory(Machine):
             raise KeyError(vm) from None
 
     def __setitem__(self, vm: str, trace: Trace) -> None:
-        half_made = self._directory / f".{vm}"
+        half_made = self._directory / f".{vm}.{os.getpid()}"  # the host daemon and who kills guests write at the same time
         half_made.write_bytes(msgspec.json.encode(trace))
         half_made.rename(self._directory / vm)
 

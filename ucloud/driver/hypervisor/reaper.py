@@ -15,6 +15,7 @@ from ucloud.driver.hypervisor import cgroup, qemu_process
 from ucloud.driver.hypervisor.fake import GuestDirectory
 
 SPARED = "spared"
+LEASE_LOST = b"killed: the lease has run out\n"  # in the log of a pretended guest
 
 
 class QemuReaper:
@@ -43,5 +44,5 @@ class FakeReaper:
     def kill(self) -> frozenset[str]:
         leased = {vm: trace for vm, trace in self._machine.items() if trace.guest and trace.guest.leased}
         for vm, trace in leased.items():
-            self._machine[vm] = msgspec.structs.replace(trace, guest=None)
+            self._machine[vm] = msgspec.structs.replace(trace.written(LEASE_LOST), guest=None)
         return frozenset(leased)
