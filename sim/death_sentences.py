@@ -99,6 +99,16 @@ def unfence(director: Director) -> None:
     director.api.ask("PATCH", "pools/default", json={"fence": "none"})
 
 
+@sentence(r"each host has its own files in the pool")
+def part(director: Director) -> None:
+    director.api.ask("PATCH", "pools/default", json={"shared": False, "fence": "none"})
+
+
+@sentence(r"a user says that (\w+) is never to be restarted elsewhere")
+def keep(director: Director, vm: str) -> None:
+    director.api.ask("PATCH", f"vms/{director.stage.id_of(vm)}", json={"ha": "never"})
+
+
 @sentence(r"the operator disarms the cluster, as (.+)")
 def disarm(director: Director, reason: str) -> None:
     director.api.ask("PATCH", "cluster", json={"armed": False, "reason": reason})
