@@ -27,7 +27,7 @@ EARLIER = "2026-12-24T18:00:00.000Z"
 PREFIXES = (
     *("vm/", "placement/", "manifest/", "host/", "alive/", "fence/", "status/", "pool/", "network/", "port/"),
     *("key/", "blob/", "use/blob/"),
-    *("lock/", "idempotency/"),
+    *("lock/", "idempotency/", "cluster/"),
 )
 
 

@@ -139,7 +139,9 @@ def declare(world: World, host: Fact[Host], now_s: float) -> Decision:
         reason="its lease ran out",
     )
     fence = with_proofs(world, host.record, fence)
-    requires = (absent(fence.key), absent(Alive.at(id)), unchanged(host))
+    failover = facts.get(Failover, Failover.at("failover"))
+    armed = unchanged(failover) if failover else absent(Failover.at("failover"))
+    requires = (absent(fence.key), absent(Alive.at(id)), unchanged(host), armed)
     told = unchanged(said) if said else absent(Reconciled.at(id, "reconciled"))
     return Decision(verb="declare", key=fence.key, reason=summary(fence), puts=(fence,), requires=(*requires, told))
 
