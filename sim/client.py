@@ -14,6 +14,7 @@ from sim.api import Answer, ApiNode
 from sim.invariants import Invariants
 from sim.keyers import Keyers
 from sim.networkers import Networkers
+from sim.operators import Operators
 from sim.promises import DEFERRED
 from sim.world import Violation, World
 
@@ -64,6 +65,7 @@ class Client:
         self.pending: dict[int, Request] = {}
         self._world, self._apis, self._invariants = world, apis, invariants
         self._hosts = hosts
+        self.operators = Operators(self, world, list(hosts))
         self.networkers, self.keyers = Networkers(self, world, invariants), Keyers(self, world)
         self._sent = self._creating = 0
         self._tiny = [f"in-{pool}" for pool in world.chance.choice(POOLS)]
@@ -73,8 +75,8 @@ class Client:
     def act(self) -> None:
         chance = self._world.chance
         kind = chance.random()
-        if self.networkers.act() or self.keyers.act():
-            pass  # somebody did something with networks, keys or user data
+        if self.networkers.act() or self.keyers.act() or self.operators.act():
+            pass  # somebody did something with networks, keys or user data, or about hosts
         elif kind < PURGES and not self._keep:
             for id in [id for id in self.vms if chance.random() < 0.7]:
                 self._delete("vm", id)
@@ -105,6 +107,9 @@ class Client:
         self._attempt(self._sent, request)
         if self._world.happens(TWICE):
             self._attempt(self._sent, request)
+
+    def say_once(self, method: str, path: str, body: Any) -> None:
+        self._world.chance.choice(self._apis).answer(method, path, body)
 
     def _attempt(self, number: int, request: Request) -> None:
         request.attempts += 1
@@ -181,6 +186,8 @@ class Client:
             "memory_mib": chance.choice(MEMORY_MIB),
             "disk_mib": DISK_MIB,
             "spread": chance.choice(GROUPS),
+            "ha": chance.choice(("", "", "", "never")),
+            "priority": chance.choice(("", "", "high", "low")),
             "host": chance.choice(("", "", "", "", "rack=r2", *self._hosts)),
         }
         wanted = {field: value for field, value in body.items() if value}

@@ -66,6 +66,7 @@ class Cloud:
         fences.guests_on = lambda host: sorted(by_name[host].machine.guests())
         fences.outlives = lambda host, vm: by_name[host].outlives(vm)
         self.client = Client(self.world, self.apis, self.invariants, list(sizes), self.knobs.max_vms)
+        self.client.operators.is_off = lambda host: not by_name[host].has_power
         self.faults = Faults(self.world, self.etcd, self.invariants, self.hosts, self.controls, self.nodes, self.knobs.calm)
 
     def play(self) -> None:
@@ -76,6 +77,7 @@ class Cloud:
         self.world.say("world", "heals")
         self.world.faulty = False
         self.faults.heal()
+        self.client.operators.arm_in_the_end(self.store)
         self._converge()
 
     def _prepare(self) -> None:

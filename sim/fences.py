@@ -72,6 +72,8 @@ class Fences:
     def _placed(self, new: Placement) -> None:
         """Whoever was its owner until now, and is not any more, must be unable to write."""
         before, vm = self._records.placement(new.vm), self._records.vms.get(new.vm)
+        if before and new.host and new.host != before.host and new.epoch <= before.epoch:
+            raise Violation(f"{new.vm} goes to {new.host} under the epoch that it had before")
         if before is None or vm is None or before.host in ("", new.host):
             return
         item = self._store.get(Status.at(before.host, "vm", new.vm))

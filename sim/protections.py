@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 from flask import has_request_context, request
 
+from sim.disarmed import NoDegraded, NoEnd, NoHa, NoKill, NoProof, NoRewrite, no_epochs
 from sim.weakened import (
     NoAge,
     NoBootsRule,
@@ -205,6 +206,14 @@ def no_unnamed_copy(decisions: list[Decision]) -> list[Decision]:
     ]
 
 
+def no_fence(requirement: Requirement) -> bool:
+    return not about(requirement, "fence/")
+
+
+def no_arming(requirement: Requirement) -> bool:
+    return not about(requirement, "cluster/")
+
+
 def no_book(requirement: Requirement) -> bool:
     return not about(requirement, "port/")
 
@@ -248,4 +257,13 @@ PROTECTIONS: dict[str, Protections] = {
     "filter-before-plug": Protections(network=plugs_first),
     "unplugged-before-gone": Protections(network=never_removed),
     "unknown-stays-plugged": Protections(network=all_known),
+    "nothing-begins-fenced": Protections(host_keeps=no_fence),
+    "deadman": Protections(deadman=NoKill),
+    "proof-before-moving": Protections(manager=NoProof),
+    "ended-before-said": Protections(host_loop=NoEnd),
+    "rewritten-before-lift": Protections(view=NoRewrite),
+    "armed": Protections(keeps=no_arming),
+    "degraded": Protections(view=NoDegraded),
+    "ha-never": Protections(view=NoHa),
+    "epochs": Protections(rewrite=no_epochs),
 }

@@ -172,7 +172,9 @@ class Records:
         if vm is None or not is_new:
             return
         where = self.hosts[host]
-        if not where.enabled or not self._store.get(Alive.at(host)):
+        if (alive := self._store.get(Alive.at(host))) and decode(Alive, alive.value)[0].degraded:
+            raise Violation(f"{vm.id} is placed on {host}, whose daemon is not heard")
+        if not where.enabled or not alive:
             raise Violation(f"{vm.id} is placed on {host}, which is {'dead' if where.enabled else 'disabled'}")
         if vm.deleted_at:
             return  # it goes there to be removed

@@ -26,18 +26,19 @@ def is_current(look: Look, manifest: Manifest, vm: Fact[Vm], placement: Placemen
     """A manifest says what it was made from. (`manifest_for` would tell, too, but for every VM in every pass.)"""
     told = manifest.revisions
     is_mine = told.get("vm") == vm.revision and told.get("pool") == pool.revision and manifest.epoch == placement.epoch
-    if not is_mine or (vm.record.deleted_at and manifest.want != want_of(look, vm.record, placement)):
+    if not is_mine or (vm.record.deleted_at and manifest.want != want_of(look, vm.record, placement, manifest)):
         return False
     return look.ports.are_told(vm.record, manifest) and look.handouts.are_told(vm.record, manifest)
 
 
-def want_of(look: Look, vm: Vm, placement: Placement) -> Want:
+def want_of(look: Look, vm: Vm, placement: Placement, before: Manifest | None) -> Want:
     """A host that was told `absent` and has no status has no trace of the VM, and it is forgotten. The disk of one that had
-    another owner before may be there without: so its present owner has to say something of it first."""
+    another owner before may be there without: so its present owner has to say something of it first. What that said as an
+    earlier owner may vanish as long as no manifest is there."""
     if not vm.deleted_at:
         return "running" if vm.power == "on" else "stopped"
-    is_known = placement.epoch <= 1 or look.facts.get(Status, Status.at(placement.host, "vm", vm.id))
-    return "absent" if is_known else "stopped"
+    is_known = before is not None and look.facts.get(Status, Status.at(placement.host, "vm", vm.id)) is not None
+    return "absent" if is_known or placement.epoch <= 1 else "stopped"
 
 
 def manifest_of(look: Look, vm: Fact[Vm], placement: Placement, pool: Fact[Pool], before: Manifest | None = None) -> Manifest:
@@ -55,7 +56,7 @@ def manifest_of(look: Look, vm: Fact[Vm], placement: Placement, pool: Fact[Pool]
     )
     if not record.deleted_at:
         return told
-    want = want_of(look, record, placement)
+    want = want_of(look, record, placement, before)
     has = size_of(before) if before else Size(0, 0)
     disks_do = "delete" if want == "absent" else "keep"
     return replace(told, want=want, disks_do=disks_do, cpus=has.cpus, memory_mib=has.memory_mib)
