@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from ucloud.api.count import Counted, Snapshot, count
 from ucloud.api.describe import describe
-from ucloud.api.fields import Timestamp
+from ucloud.api.fields import NO_CONTROLS, Timestamp, ruled
 from ucloud.api.finding import Finding, findings
 from ucloud.api.records import Wish, commit, get
 from ucloud.api.services import services
@@ -21,6 +21,11 @@ from ucloud.model.record import decode
 from ucloud.store.contract import StoreMember
 
 routes = Blueprint("cluster", __name__)
+
+
+Reason = Annotated[
+    str, ruled("a text of at most 200 characters, without control characters", pattern=NO_CONTROLS, max_length=200)
+]
 
 
 class ClusterShown(Struct, frozen=True, kw_only=True):
@@ -35,10 +40,10 @@ class ClusterShown(Struct, frozen=True, kw_only=True):
 
 
 class ClusterPatch(Struct, frozen=True):
-    """armed: whether silent hosts are declared dead, and their VMs restarted elsewhere. reason: for those who wonder."""
+    """Whether failover is armed, and why not."""
 
-    armed: bool
-    reason: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    armed: Annotated[bool, Meta(description="whether silent hosts are declared dead, and their VMs restarted elsewhere")]
+    reason: Annotated[Reason, Meta(description="for those who wonder")] = ""
 
 
 class FailoverShown(Struct, frozen=True):

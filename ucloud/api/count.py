@@ -46,7 +46,8 @@ class Counted(Struct, frozen=True, kw_only=True):
     networks: Annotated[dict[str, int], Meta(description="how many, public and private")]
     vms: Annotated[dict[str, int], Meta(description="how many, by phase")]
     waiting: list[WaitingGroup]
-    silent: Annotated[dict[str, int], Meta(description="hosts that are down or fenced, with how many VMs are placed there")]
+    silent: Annotated[dict[str, int], Meta(description="hosts that are down, with how many VMs are placed there")]
+    fenced: Annotated[dict[str, int], Meta(description="hosts that were declared dead, with how many VMs are placed there")]
     degraded: Annotated[list[str], Meta(description="hosts that live though their daemon does not look at its guests")]
     unsafe: Annotated[dict[str, dict[str, str]], Meta(description="fenced hosts: pools that are not safe from them, and why")]
     disarmed: Annotated[str | None, Meta(description="why somebody wants no silent host declared dead; null if they are")]
@@ -99,7 +100,8 @@ def count(snapshot: Snapshot, now_s: float) -> Counted:
             WaitingGroup(what=what, who=who, vms=len(names), names=names[:NAMED], needs_somebody=stuck)
             for (what, who, stuck), names in sorted(groups.items(), key=lambda group: -len(group[1]))
         ],
-        silent={host.name: placed[host.id] for host in snapshot.hosts.values() if host.state in ("down", "fenced")},
+        silent={host.name: placed[host.id] for host in snapshot.hosts.values() if host.state == "down"},
+        fenced={host.name: placed[host.id] for host in snapshot.hosts.values() if host.state == "fenced"},
         degraded=[host.name for host in snapshot.hosts.values() if host.state == "degraded"],
         unsafe={host.name: host.fence.errors for host in snapshot.hosts.values() if host.fence and host.fence.errors},
         disarmed=failover.record.reason if failover and not failover.record.armed else None,

@@ -109,8 +109,14 @@ def _of_hosts(counted: Counted) -> Iterator[Finding]:
             )
     for host, vms in list(counted.silent.items())[:SHOWN]:
         yield Finding(
-            what=f"{host} is down" + (f", with {vms} {'VM' if vms == 1 else 'VMs'} placed there" if vms else ""),
+            what=f"{host} is down{with_vms(vms)}",
             advice="bring it back; if it is switched on, look at its daemon and its network",
+            command=f"ucloud host show {host}",
+        )
+    for host, vms in list(counted.fenced.items())[:SHOWN]:
+        yield Finding(
+            what=f"{host} was declared dead{with_vms(vms)}",
+            advice="bring it back; it is used again by itself, once it has ended what it ran before",
             command=f"ucloud host show {host}",
         )
     for host, vms_left in list(counted.strays.items())[:SHOWN]:
@@ -119,6 +125,10 @@ def _of_hosts(counted: Counted) -> Iterator[Finding]:
             advice="their guests do not run; look whether their disks are needed, then remove them there",
             command=f"ucloud host show {host}",
         )
+
+
+def with_vms(number: int) -> str:
+    return f", with {number} {'VM' if number == 1 else 'VMs'} placed there" if number else ""
 
 
 def _of_records(counted: Counted) -> Iterator[Finding]:

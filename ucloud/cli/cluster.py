@@ -67,6 +67,7 @@ def show_cluster(shown: Json) -> None:
     if leaders:
         pairs.append(("Leaders:", "; ".join(f"{loop}: {owner or 'nobody'}" for loop, owner in leaders.items())))
     if counted:
+        pairs.append(("Failover:", failover(counted)))
         pairs += [
             ("Hosts:", numbers(counted["hosts"])),
             ("Pools:", ", ".join(counted["pools"]) or "none"),
@@ -84,6 +85,12 @@ def show_cluster(shown: Json) -> None:
     click.echo(f"{count} {'thing needs' if count == 1 else 'things need'} somebody:")
     for number, finding in enumerate(shown["findings"], 1):
         show_pairs([(f"{number}.", finding["what"]), ("", f"{finding['advice']}: {finding['command']}")])
+
+
+def failover(counted: Json) -> str:
+    if counted["disarmed"] is not None:
+        return "disarmed" + (f": {counted['disarmed']}" if counted["disarmed"] else "")
+    return f"armed, but held: {counted['held']}" if counted["held"] else "armed"
 
 
 def member(of_etcd: Json) -> str:

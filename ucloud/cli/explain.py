@@ -5,6 +5,7 @@ from datetime import datetime
 import click
 
 from ucloud.cli.event import COLUMNS
+from ucloud.cli.host import why_fenced
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Verb
 from ucloud.cli.options import connect, output_option
@@ -99,9 +100,7 @@ def status(said: Json | None, at: str) -> str:
 
 
 def fence(shown: Json, at: str) -> str:
-    safe = [f"pool {pool}: {proof}" for pool, proof in shown["proofs"].items()]
-    unsafe = [f"pool {pool} is not safe: {error}" for pool, error in shown["errors"].items()]
-    return "; ".join([f"number {shown['number']}, for {age(shown['since'], at)}: {shown['reason']}", *safe, *unsafe])
+    return f"number {shown['number']}, for {age(shown['since'], at)}: {why_fenced(shown)}"
 
 
 def waiting(wait: Json | None, at: str) -> str:

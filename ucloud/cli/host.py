@@ -50,7 +50,8 @@ def show(context: click.Context, host: str, output: str) -> None:
     Example:
       ucloud host show h1
     """
-    show_one(connect(context).host(host), output)
+    shown = connect(context).host(host)
+    show_one(shown | {"fence": fence_text(shown["fence"])} if output == "table" else shown, output)
 
 
 @host.command()
@@ -130,6 +131,17 @@ def set_(
         raise click.UsageError("say what to change: --label, --cpus or --memory")
     changed = connect(context).set_host(host, labels=dict(labels) or None, cpus=cpus, memory_mib=memory)
     show_one(changed, output)
+
+
+def fence_text(fence: Json | None) -> str:
+    """Why it was declared dead, and which pools are safe from it."""
+    return f"number {fence['number']}, {fence['phase']} since {fence['since']}: {why_fenced(fence)}" if fence else ""
+
+
+def why_fenced(fence: Json) -> str:
+    safe = [f"pool {pool}: {proof}" for pool, proof in fence["proofs"].items()]
+    unsafe = [f"pool {pool} is not safe: {error}" for pool, error in fence["errors"].items()]
+    return "; ".join([fence["reason"], *safe, *unsafe])
 
 
 def _show_changed(host: Json, output: str) -> None:
