@@ -46,7 +46,7 @@ class Faults:
             "upgrades": (4.0, self._stop_control),
             "power": (3.0, self._touch_power),
             "cuts": (3.0, self._cut),
-            "storage": (1.0, self._cut_storage),
+            "isolations": (2.0, self._isolate),
             "freezes": (1.0, self._freeze),
             "pauses": (1.0, self._stand_still),
             "compactions": (2.0, self._compact),
@@ -140,14 +140,16 @@ class Faults:
         node.link.requests, node.link.answers, node.link.watches = cut.requests, cut.answers, cut.watches
         self._later(s, partial(self._join, node))
 
-    def _cut_storage(self) -> None:
-        """Alone, or together with the way to the store."""
+    def _isolate(self) -> None:
+        """The machine as a whole, for longer than it has its lease."""
         chance, cut = self._world.chance, self._invariants.storage.cut
-        host, s = chance.choice(self._hosts), chance.choice(SHORT_S)
-        self._world.say(host.name, f"is cut off its storage for {s:g} s")
-        cut.add(host.name)
-        self._later(s, partial(cut.discard, host.name))
-        if chance.random() < 0.5:
+        host, s = chance.choice(self._hosts), chance.choice(LONG_S)
+        what = chance.choice(("its storage", "etcd", "etcd and its storage"))
+        self._world.say(host.name, f"is cut off from {what} for {s:g} s")
+        if "storage" in what:
+            cut.add(host.name)
+            self._later(s, partial(cut.discard, host.name))
+        if "etcd" in what:
             host.link.requests = host.link.answers = host.link.watches = False
             self._later(s, partial(self._join, host))
 

@@ -57,6 +57,9 @@ class Fences:
             raise Violation(f"{fence.host} gets fence {fence.number} after fence {self._numbers[fence.host]}")
         if (item := self._store.get(Failover.at("failover"))) and not decode(Failover, item.value)[0].armed:
             raise Violation(f"{fence.host} is declared dead, and the cluster is disarmed")
+        for vm in self.guests_on(fence.host):
+            if self.outlives(fence.host, vm):
+                raise Violation(f"{fence.host} is declared dead, and the guest of {vm} has outlived its lease there")
         self._numbers[fence.host] = fence.number
 
     def _lifted(self, host: str, is_forgotten: bool) -> None:

@@ -12,7 +12,7 @@ from sim.cloud import Knobs
 SEEDS = 6  # turning a knob gives every seed another history
 CALM = (
     *("kills", "waits", "breakage", "losses", "lags", "guests", "upgrades", "power", "cuts", "pauses"),
-    *("compactions", "elections", "outages", "fullness", "slowness", "clocks", "hands", "cables", "storage", "freezes"),
+    *("compactions", "elections", "outages", "fullness", "slowness", "clocks", "hands", "cables", "isolations", "freezes"),
 )
 
 
