@@ -2,9 +2,9 @@
 
 Guests of `tiny` with `USER_DATA` (counter.sh) write a record twice a second: epoch and boots as they read them from SMBIOS,
 its number, the boot's random id, and what stood in the lane before theirs when they began. Each (epoch, boots) has a lane of
-its own, a ring of 128 sectors, so nobody ever writes over what another wrote: a guest that writes too late leaves its record in its
-lane, where the number is then higher than a later guest had found it. The lanes are full of zeros before they are used, so that
-a write goes where it is meant to, whatever two qemus believe of the disk.
+its own, a ring of 128 sectors, so nobody ever writes over what another wrote: a guest that writes too late leaves its record
+in its lane, where the number is then higher than a later guest had found it. The lanes are full of zeros before they are
+used, so that a write goes where it is meant to, whatever two qemus believe of the disk.
 
 For test_failover.py and the soak; `findings` answers sentences, none if all is well.
 """

@@ -5,10 +5,10 @@ boot=$(head -c 8 /proc/sys/kernel/random/boot_id)
 set -- $(strings /sys/firmware/dmi/entries/11-*/raw | sed -n 's/^ucloud-[a-z]*=//p')
 epoch=$1 boots=$2
 
-# At its very first boot, so that no later write needs room: which clusters a disk has is known to the guest's own qemu alone.
+# At its very first boot, and flushed: no later write needs room, of which its qemu alone would know until it is told to flush.
 if ! dd if=$disk bs=64k skip=800 count=1 iflag=direct 2>/dev/null | grep -q prepared; then
-    dd if=/dev/zero of=$disk bs=64k seek=800 count=129 oflag=direct conv=notrunc 2>/dev/null
-    printf '%-511s\n' prepared | dd of=$disk bs=512 seek=102400 oflag=direct conv=notrunc 2>/dev/null
+    dd if=/dev/zero of=$disk bs=64k seek=800 count=129 oflag=direct conv=notrunc,fsync 2>/dev/null
+    printf '%-511s\n' prepared | dd of=$disk bs=512 seek=102400 oflag=direct conv=notrunc,fsync 2>/dev/null
 fi
 
 # Its own lane, which it goes on with if it crashed, and the last one before that: what was in them when it began.

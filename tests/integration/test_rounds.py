@@ -17,7 +17,8 @@ from tests.integration.people import Remembered, RememberedNetwork
 from tests.integration.plain import breakable_plain
 from tests.integration.rounds import Rounds
 from tests.integration.stories import creates_while_apis_die, two_believe_to_lead
-from ucloud.driver.hypervisor.fake import GuestDirectory
+from ucloud.driver.hypervisor.fake import GuestDirectory, Trace
+from ucloud.driver.hypervisor.reaper import LEASE_LOST
 from ucloud.driver.things_file import ThingsFile
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
@@ -57,21 +58,24 @@ def test_nor_where_hosts_lose_power_and_cables(tmp_path: Path) -> None:
 def test_the_checker_sees_what_is_wrong(rounds: Rounds[PlainCloud]) -> None:
     vm = "vm-01kd2g5x8p6q0v3n9r7t4w1y2z"
     disk = rounds.cloud.pool_dir / "disks" / vm
-    guest = rounds.cloud.guests_dir("host-1") / vm
+    first, second = (GuestDirectory(rounds.cloud.guests_dir(host)) for host in ("host-1", "host-2"))
+    start = b"fake guest web epoch 1 boots 1\n"
     name = f"unique/vm/default/{'x' * 8}"
     told = [Remembered("web", vm)]
     disk.mkdir()
-    guest.write_bytes(b'{"guest":null,"log":""}')
+    first[vm], second[vm] = Trace(None, start + LEASE_LOST + start), Trace(None, start + start)
     rounds.store.commit({name: b'{"path":"%s","owner":"%s"}' % (name.encode(), vm.encode())})
     try:
         found = "\n".join(findings(rounds.cloud, rounds.store, told))
         assert f"web ({vm}) is lost" in found
         assert f"a disk of {vm} is left over" in found
         assert f"something of {vm} is left over on" in found
+        assert f"{vm} was started under epoch 1 on " in found
+        assert found.count(f"{vm} was started 2 times for") == 1, "one of the two had lost its lease between"
         assert f"the key {name} is left over from {vm}" in found
     finally:
         disk.rmdir()
-        guest.unlink()
+        del first[vm], second[vm]
         rounds.store.commit(deletes=[name])
 
 

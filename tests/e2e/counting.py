@@ -1,0 +1,160 @@
+"""A cloud of three hosts with real guests that count on their disks (counter.py), and what may happen to all of it. For
+test_failover.py and the soak.
+
+Its hosts have 6 s to be heard of, as this is about safety, on a machine that may be busy.
+"""
+
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.processes import answers
+from tests.conftest import free_port
+from tests.e2e import counter
+from tests.e2e.conftest import DEADLINE_S, Traces, upload, wait_for
+from tests.e2e.wide import Wide
+from tests.integration.hail import Hail
+from tests.integration.lab_cloud import faults
+from tests.leftovers import cloud_name, ucloud
+from ucloud.base.clock import SystemClock
+from ucloud.client import Client
+from ucloud.store.etcd import EtcdStore
+
+Vm = dict[str, Any]
+MOVING, FAITHFUL = "moving", "faithful"  # the VMs; one of them never leaves its host
+TTL_S = 6
+ROUND_S = 8.0
+
+
+class Counting:
+    """A cloud with VMs that count on their disks."""
+
+    def __init__(self, cloud: Wide, api: Client, store: EtcdStore) -> None:
+        self.cloud, self.api = cloud, api
+        self.traces = Traces(cloud, store)
+
+    def create(self, name: str, ha: str | None = None) -> None:
+        user_data, disk_mib = counter.USER_DATA, counter.DISK_MIB
+        _, action = self.api.create_vm(name, "tiny", memory_mib=128, disk_mib=disk_mib, user_data=user_data, ha=ha)
+        assert self.api.wait(action, DEADLINE_S)["state"] == "success"
+        self.wait_until_it_counts(name)
+
+    def lab(self, verb: str, *words: str) -> None:
+        done = ucloud("lab", verb, "--name", self.cloud.name, *words)
+        assert done.returncode == 0, done.stderr
+
+    def vm(self, name: str) -> Vm:
+        return self.api.vm(name)
+
+    def runs(self, name: str) -> bool:
+        return bool(self.vm(name)["phase"] == "running")
+
+    def newest(self, name: str) -> counter.Record | None:
+        return counter.last(self.lanes(name))
+
+    def outlasts_a_lease(self, name: str) -> None:
+        """That nothing happens takes time to see."""
+        time.sleep(TTL_S + 1)
+        before = self.newest(name)
+        wait_for(lambda: self.newest(name) != before, f"{name} to go on writing", pause_s=0.5)
+
+    def lanes(self, name: str) -> bytes:
+        return counter.read(self.cloud.plan.pool_dir / "disks" / self.vm(name)["id"] / "root.qcow2")
+
+    def guests(self, name: str) -> list[str]:
+        return self.traces.processes(self.vm(name)["id"])
+
+    def wait_until_it_counts(self, name: str, epoch: int = 1) -> None:
+        """Under this epoch or a later one."""
+
+        def counts() -> bool:
+            newest = self.newest(name)
+            return newest is not None and newest.epoch >= epoch
+
+        wait_for(counts, f"{name} to write under epoch {epoch}", pause_s=0.5)
+
+    def wait_until_it_moved(self, name: str, before: Vm) -> Vm:
+        """And runs, and counts there."""
+
+        def moved() -> Vm | None:
+            vm = self.vm(name)
+            return vm if vm["epoch"] > before["epoch"] and vm["host"] not in ("", before["host"]) else None
+
+        wait_for(moved, f"{name} to move from {before['host']}")
+        self.wait_until_it_counts(name, before["epoch"] + 1)
+        return self.vm(name)
+
+    def wait_until_up(self) -> None:
+        wait_for(lambda: all(host["state"] == "up" for host in self.api.hosts()), "all hosts to be up", pause_s=0.5)
+
+    def check(self) -> None:
+        """All is well, once all is healed."""
+        self.wait_until_up()
+        vms = [vm["name"] for vm in self.api.vms()]
+        for name in vms:
+            wait_for(partial(self.runs, name), f"{name} to run")
+            self.wait_until_it_counts(name, self.vm(name)["epoch"])
+        assert [len(self.guests(name)) for name in vms] == [1] * len(vms)
+        assert {name: counter.findings(self.lanes(name)) for name in vms} == {name: [] for name in vms}
+
+
+@contextmanager
+def counting_cloud(letter: str, tiny_file: Path, logs: Path | None = None) -> Iterator[Counting]:
+    """With the VMs MOVING and FAITHFUL, which count already. logs: where they go when something is found."""
+    cloud = Wide(cloud_name(letter), Path(tempfile.mkdtemp(prefix="uct-")), free_port())
+    place = ["--name", cloud.name, "--state", str(cloud.state_dir), "--port", str(cloud.port)]
+    try:
+        done = ucloud("up", *place, "--accel", "tcg", "--hosts", "3", "--etcd", "3", "--ttl", str(TTL_S), "--memory", "2G")
+        assert done.returncode == 0, done.stderr
+        store = EtcdStore(cloud.plan.etcd_endpoints, SystemClock())
+        try:
+            with Client([f"unix:{cloud.plan.socket}"]) as api:
+                upload(api, "tiny", tiny_file)
+                counting = Counting(cloud, api, store)
+                counting.create(MOVING)
+                counting.create(FAITHFUL, ha="never")
+                yield counting
+        except Exception:
+            if logs:
+                shutil.copytree(cloud.plan.log_dir, logs)
+            raise
+        finally:
+            store.close()
+    finally:
+        done = ucloud("down", "--wipe", "--name", cloud.name)
+    assert done.returncode == 0, done.stderr
+
+
+def play(counting: Counting, seed: int, say: Callable[[str], None] = print) -> None:
+    """A round of faults. Raises AssertionError with what was found."""
+    hail = Hail([*faults(counting.cloud.plan)], f"failover {seed}", say)
+    try:
+        hail.fall(ROUND_S)
+    finally:
+        hail.end()
+    counting.check()
+
+
+def etcd_members_fail(counting: Counting, seed: str, times: int, say: Callable[[str], None] = print) -> None:
+    """One after the other, in every way and for any time, those that lead too: no guest dies and no host is fenced."""
+    chance = random.Random(seed)
+    before = {name: (counting.vm(name)["epoch"], counting.guests(name)) for name in (MOVING, FAITHFUL)}
+    for number in range(times):
+        member = f"etcd-{1 + number % 3}"
+        fault, remedy = chance.choice([("kill", "boot"), ("freeze", "thaw"), ("cut", "heal")])
+        say(f"{fault} {member}")
+        counting.lab(fault, member)
+        if chance.random() < 0.5:
+            counting.outlasts_a_lease(MOVING)
+        else:
+            time.sleep(chance.uniform(0, 2))
+        counting.lab(remedy, member)
+        wait_for(partial(answers, counting.cloud.plan.etcd_endpoints[number % 3]), f"{member} to be back")
+    counting.check()
+    assert {name: (counting.vm(name)["epoch"], counting.guests(name)) for name in before} == before
