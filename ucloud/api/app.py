@@ -23,6 +23,7 @@ from ucloud.api import (
     host,
     image,
     internal,
+    join,
     key,
     network,
     openapi,
@@ -61,7 +62,7 @@ def create_app(services: Services) -> Flask:
     health.measure(app)
     app.before_request(_refuse_strange_pages)  # counted like every other request
     nouns = (
-        *(vm, userdata, console, power, resize, port, upload, explain, image, key, network, host, pool),
+        *(vm, userdata, console, power, resize, port, upload, explain, image, key, network, join, host, pool),
         *(action, event, cluster, internal, health, openapi, docs),
     )
     for noun in nouns:

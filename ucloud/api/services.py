@@ -59,7 +59,9 @@ def host_client(transport: httpx.BaseTransport | None = None) -> httpx.Client:
 
 @dataclass(frozen=True)
 class Services:
-    """pools: the driver for a pool's record. network: of what networks are made. hosts: the HTTP client that asks host daemons.
+    """pools: the driver for a pool's record. network: of what networks are made. cloud: of which hosts that join are
+    told what all have in common. url: where other machines reach this API, "": nowhere. hosts: the HTTP client that asks host
+    daemons.
     on_bug: called when the thread of a view has ended by an error that nobody expected; by default this process ends, and
     another one takes its place."""
 
@@ -68,6 +70,8 @@ class Services:
     pools: Callable[[Pool], PoolDriver]
     clock: Clock = field(default_factory=SystemClock)
     network: config.Network = config.DEFAULTS.network
+    cloud: config.Config = config.DEFAULTS
+    url: str = ""
     hosts: httpx.Client = field(default_factory=host_client)
     waits: Places = field(default_factory=lambda: Places(MAX_WAITS, "requests are waiting"))
     uploads: Places = field(default_factory=lambda: Places(MAX_UPLOADS, "uploads are running"))

@@ -2,6 +2,7 @@
 
 import click
 
+from ucloud.cli import hostjoin
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Noun
 from ucloud.cli.options import LabelChange, Size, connect, filter_options, output_option
@@ -22,6 +23,10 @@ COLUMNS = {
 @click.group(cls=Noun)
 def host() -> None:
     """Hosts: the machines that carry VMs."""
+
+
+host.add_command(hostjoin.add)
+host.add_command(hostjoin.remove)
 
 
 @host.command("list")

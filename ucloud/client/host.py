@@ -12,6 +12,20 @@ class Hosts(Calls):
         host: Json = part(self._post("/v1/hosts", {"name": name} | given({"cpus": cpus, "memory_mib": memory_mib})), "host")
         return host
 
+    def add_host(self, name: str) -> Json:
+        """Leave for one machine to join as `name` within an hour: token, url (where it reaches the API, perhaps empty), expires."""
+        return self._post("/v1/hosts/tokens", {"name": name}).json()  # type: ignore[no-any-return]
+
+    def join_host(self, token: str, address: str) -> Json:
+        """For the new machine, which has this address on the hosts' own network: its id, its name, and `settings`."""
+        return self._post("/v1/hosts/join", {"token": token, "address": address}).json()  # type: ignore[no-any-return]
+
+    def remove_host(self, host: str, lost: bool = False) -> str:
+        """Answers its id; it is gone when `host` raises NotFound. lost: your word that its machine never comes back."""
+        path = self._path_by_id("host", host)
+        self._transport.request("DELETE", path, params={"lost": "true"} if lost else None)
+        return path.rpartition("/")[2]
+
     def hosts(self, name: str | None = None, label: str | None = None) -> Iterator[Json]:
         return self._all("hosts", {"name": name, "label": label})
 

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,10 +108,11 @@ def tell(processes: Iterable[Process], number: signal.Signals) -> None:
         platform.processes().send(process, number)
 
 
-def check_programs() -> None:
-    missing = [program for program in PROGRAMS if not shutil.which(program)]
+def check_programs(programs: Mapping[str, str] = PROGRAMS) -> None:
+    """programs: with their Debian packages. Raises Invalid, naming those that are missing."""
+    missing = [program for program in programs if not shutil.which(program)]
     if missing:
-        packages = sorted({PROGRAMS[program] for program in missing})
+        packages = sorted({programs[program] for program in missing})
         raise Invalid(f"missing programs: {', '.join(missing)}; on Debian: apt install {' '.join(packages)}")
 
 

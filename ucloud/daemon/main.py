@@ -51,6 +51,17 @@ def supervise(path: str) -> None:
     supervisor.main(load_cloud(Path(path)), socket.socket(fileno=sys.stdin.fileno()))
 
 
+@daemon.command("node")
+@click.option("--config", "path", metavar="FILE", required=True)
+def keep_host(path: str) -> None:
+    """The supervisor of the daemons of one host."""
+    from pathlib import Path
+
+    from ucloud.daemon import node
+
+    node.main(config.load(path), Path(path).absolute())
+
+
 def main() -> None:
     if sys.argv[1:2] == ["daemon"]:
         sys.exit(run_daemon())
@@ -61,12 +72,15 @@ def main() -> None:
 
 
 def run_program() -> None:
+    from ucloud.cli.host import host
     from ucloud.cli.main import main as program
+    from ucloud.daemon.join import join
     from ucloud.daemon.lab import lab
     from ucloud.daemon.up import down, status, up
 
     for command in (up, down, status, lab):
         program.add_command(command)
+    host.add_command(join)
     program(prog_name="ucloud")
 
 

@@ -108,7 +108,7 @@ def main(cloud: Cloud, listener: socket.socket) -> None:
         log.info("supervising %s in %s", cloud.name, cloud.state_dir)
         family.keep_running()
         for kinds in STOPPING:
-            family.stop([child for child in family.children if child.daemon.kind in kinds])
+            stop([child for child in family.children if child.daemon.kind in kinds], family.children)
         log.info("stopped")
 
 
@@ -161,18 +161,19 @@ class Family:
                     child.start(now_s)
             publish(self._cloud, self.children)
 
-    def stop(self, children: list[Child]) -> None:
-        """All of these at once."""
-        until_s = time.monotonic() + STOP_S
-        for child in children:
-            child.signal(signal.SIGTERM)
-        while any(child.pid for child in children) and (left_s := until_s - time.monotonic()) > 0:
-            signal.sigtimedwait({signal.SIGCHLD}, left_s)
-            reap(self.children)
-        for child in children:
-            if child.pid:
-                log.warning("%s did not stop within %.0f s: killed", child.daemon.name, STOP_S)
-                child.signal(signal.SIGKILL)
+
+def stop(children: list[Child], everyone: list[Child]) -> None:
+    """All of these at once."""
+    until_s = time.monotonic() + STOP_S
+    for child in children:
+        child.signal(signal.SIGTERM)
+    while any(child.pid for child in children) and (left_s := until_s - time.monotonic()) > 0:
+        signal.sigtimedwait({signal.SIGCHLD}, left_s)
+        reap(everyone)
+    for child in children:
+        if child.pid:
+            log.warning("%s did not stop within %.0f s: killed", child.daemon.name, STOP_S)
+            child.signal(signal.SIGKILL)
 
 
 def reap(children: list[Child]) -> bool:

@@ -47,6 +47,8 @@ OPTIONS = {
     "key show": OUTPUT,
     "key set": {"--name", "--label"} | OUTPUT,
     "key delete": OUTPUT,
+    "host add": {"-o", "--output"},
+    "host remove": {"--lost", "--timeout"},
     "host list": {"--name", "--label"} | OUTPUT,
     "host show": OUTPUT,
     "host enable": OUTPUT,

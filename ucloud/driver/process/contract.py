@@ -19,10 +19,11 @@ class Process(msgspec.Struct, frozen=True):
 
 class Processes(Protocol):
     def daemon_command(self, namespace: str, command: Sequence[str]) -> list[str]:
-        """The command that runs `command` inside a namespace, as the same process, until whoever started it dies."""
+        """The command that runs `command` inside a namespace ("": the caller's), as the same process, until whoever started it
+        dies."""
 
     def inside_command(self, namespace: str, command: Sequence[str]) -> list[str]:
-        """The command that runs `command` inside a namespace, as the same process."""
+        """The command that runs `command` inside a namespace ("": the caller's), as the same process."""
 
     def adopt_orphans(self) -> None:
         """From now on this process is the parent of what its descendants leave behind."""

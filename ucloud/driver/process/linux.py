@@ -24,7 +24,7 @@ class LinuxProcesses:
         return ["setpriv", "--pdeathsig", "TERM", *self.inside_command(namespace, command)]
 
     def inside_command(self, namespace: str, command: Sequence[str]) -> list[str]:
-        return ["nsenter", f"--net={NAMESPACES / namespace}", *command]
+        return ["nsenter", f"--net={NAMESPACES / namespace}", *command] if namespace else [*command]
 
     def adopt_orphans(self) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
