@@ -13,7 +13,7 @@ class Hosts(Calls):
         return host
 
     def add_host(self, name: str) -> Json:
-        """Leave for one machine to join as `name` within an hour: token, url (where it reaches the API, perhaps empty), expires."""
+        """Leave for one machine to join as `name` within an hour: token, url (of the API, perhaps empty), expires."""
         return self._post("/v1/hosts/tokens", {"name": name}).json()  # type: ignore[no-any-return]
 
     def join_host(self, token: str, address: str) -> Json:
