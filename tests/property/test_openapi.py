@@ -69,6 +69,10 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, _: d
         elif "user_data_base64" in case.body:
             case.body = {name: value for name, value in case.body.items() if name != "user_data"}
             case.body |= {"user_data_base64": "I2Nsb3VkLWNvbmZpZwo="}
+        elif "fence" in case.body:
+            case.body |= {"shared": True}
+        elif "confirm_off" in case.body:
+            case.body |= {"confirm_off": True}
         elif case.path.endswith("/actions/resize"):
             case.body = {"cpus": 2} | case.body
 

@@ -10,9 +10,9 @@
     │   └── PreconditionFailed  412  it is not as If-Match says
     ├── PaymentRequired    402
     ├── RateLimited        429
-    ├── NoCapacity         507  more than there is
-    └── Temporary          503  the world is not ready; try again after `retry_s`
-        └── NotYet         503  it is about to be ready: worth asking for every second
+    ├── Temporary          503  the world is not ready; try again after `retry_s`
+    │   └── NotYet         503  it is about to be ready: worth asking for every second
+    └── NoCapacity         507  more than there is
 
 In loops only Conflict (look again) and Temporary (said in the status, tried again) are expected; anything else is a bug
 and crashes the daemon, which its supervisor starts again.
@@ -95,3 +95,5 @@ class Temporary(Error):
 
 class NotYet(Temporary):
     """Nothing has happened."""
+
+    code = "not_yet"
