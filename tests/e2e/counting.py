@@ -43,7 +43,6 @@ class Counting:
         user_data, disk_mib = counter.USER_DATA, counter.DISK_MIB
         _, action = self.api.create_vm(name, "tiny", memory_mib=128, disk_mib=disk_mib, user_data=user_data, ha=ha)
         assert self.api.wait(action, DEADLINE_S)["state"] == "success"
-        self.wait_until_it_counts(name)
 
     def lab(self, verb: str, *words: str) -> None:
         done = ucloud("lab", verb, "--name", self.cloud.name, *words)
@@ -119,6 +118,8 @@ def counting_cloud(letter: str, tiny_file: Path, logs: Path | None = None) -> It
                 counting = Counting(cloud, api, store)
                 counting.create(MOVING)
                 counting.create(FAITHFUL, ha="never")
+                for name in (MOVING, FAITHFUL):
+                    counting.wait_until_it_counts(name)
                 yield counting
         except Exception:
             if logs:
