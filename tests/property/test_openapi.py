@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.unit.api.cloud import Cloud
+from tests.unit.api.cloud import UNDERLAY, Cloud
 from tests.unit.api.pubkeys import KEYS
 from ucloud.api.app import create_app
 from ucloud.api.services import Services
@@ -26,6 +26,7 @@ NAMES = {"vms": "web", "images": "tiny", "hosts": "h1", "pools": "default", "net
 KNOWN = {"image": "tiny", "host": "h1", "pool": "default", "source": "tiny", "disk_mib": 64}
 KNOWN |= {"network": "backend", "networks": ["backend"], "public": False}
 KNOWN |= {"keys": ["me"], "key": KEYS[1]}
+KNOWN |= {"address": UNDERLAY.replace("::/64", "::4")}
 NUMBERS = itertools.count(1)  # of networks: the range of one is good once only
 IN_QUERY = {"cursor": "", "about": "vm/web", "since": "2026-11-22T14:51:31Z"}
 

@@ -18,7 +18,7 @@ from ucloud.api.describe import describe
 from ucloud.api.fields import Name, Timestamp, ruled
 from ucloud.api.host import HostAnswer, show
 from ucloud.api.patch import patch
-from ucloud.api.records import Source, Wish, commit, commit_new, find, found, get
+from ucloud.api.records import Source, Wish, commit, commit_new, find, found, get, repeatable
 from ucloud.api.services import services
 from ucloud.base.clock import parse_timestamp, timestamp
 from ucloud.base.config import is_ipv6
@@ -37,7 +37,7 @@ TOLD_S = 3600.0  # for so long afterwards it is said of a token that its time is
 MAX_TOKENS = 256  # not used yet
 NAMED = 10  # of the VMs on a host that is to be removed
 
-Token = Annotated[str, Meta(min_length=1, max_length=200, description="as `POST /v1/hosts/tokens` has answered it")]
+Token = Annotated[str, Meta(min_length=1, max_length=200, description="as `POST /v1/join-tokens` has answered it")]
 Address = Annotated[
     str,
     ruled("an IPv6 address", is_ipv6, pattern="^[0-9A-Fa-f:.]{2,45}$", examples=["fd00::4"]),
@@ -85,10 +85,12 @@ class RemoveQuery(Struct, frozen=True):
     ] = False
 
 
-@routes.post("/v1/hosts/tokens")
+@routes.post("/v1/join-tokens")
 @describe("Let a host join", body=TokenCreate, answer=TokenAnswer, status=201, errors=(Conflict, RateLimited))
 def create_token(body: TokenCreate) -> TokenAnswer:
-    """The token is good for one machine and one hour. A name that is taken is refused now, and again when the host joins."""
+    """The token is good for one machine and one hour. A name that is taken is refused now, and again when the host joins. A
+    request that is repeated gets another token: the first one is kept nowhere."""
+    repeatable()
     store, token = services().store, secrets.token_urlsafe(24)
     refuse_taken(get(Unique, keys.unique("host", body.name)), body.name)
     if len(store.list(JoinToken.prefix, limit=MAX_TOKENS).items) >= MAX_TOKENS:
@@ -100,7 +102,7 @@ def create_token(body: TokenCreate) -> TokenAnswer:
     return TokenAnswer(body.name, token, services().url, expires)
 
 
-@routes.post("/v1/hosts/join")
+@routes.post("/v1/join")
 @describe("Join as a host", body=HostJoin, answer=HostJoined, status=201, errors=(Conflict, Forbidden))
 def join(body: HostJoin) -> HostJoined:
     """For the new machine itself: `ucloud host join` does this. Each machine that joins is a new host with an id of its own,

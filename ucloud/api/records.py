@@ -152,7 +152,7 @@ class Wish:
 def commit(verb: str, resource: str, make: Callable[[], Wish]) -> Outcome:
     """Commit what `make` wishes for `resource`. It looks at the store each time anew, and raises if its wish makes no sense
     any more."""
-    return _commit(verb, lambda created: resource, lambda id: make(), _repeatable())
+    return _commit(verb, lambda created: resource, lambda id: make(), repeatable())
 
 
 def commit_new(verb: str, kind: str, make: Callable[[str, Source], Wish]) -> Outcome:
@@ -161,18 +161,18 @@ def commit_new(verb: str, kind: str, make: Callable[[str, Source], Wish]) -> Out
     The first try reads nothing but the view, and hopes that the request is not a repeated one. If it makes no sense then or
     its commit fails, the store is asked.
     """
-    repeatable = _repeatable()
+    again = repeatable()
     made = new_id(kind, services().clock.now_s())
 
     def id(created: str) -> str:
-        return repeatable.id(kind, created) if repeatable else made
+        return again.id(kind, created) if again else made
 
     try:
-        return _try(verb, id(repeatable.created if repeatable else ""), lambda id: make(id, ViewSource()), repeatable)
+        return _try(verb, id(again.created if again else ""), lambda id: make(id, ViewSource()), again)
     except Temporary:
         raise
     except Error:
-        return _commit(verb, id, lambda id: make(id, fresh()), repeatable)
+        return _commit(verb, id, lambda id: make(id, fresh()), again)
 
 
 def _commit(verb: str, id: Callable[[str], str], make: Callable[[str], Wish], repeatable: "Repeatable | None") -> Outcome:
@@ -237,7 +237,8 @@ class Repeatable:
         wish.requires.append(absent(self.key))
 
 
-def _repeatable() -> Repeatable | None:
+def repeatable() -> Repeatable | None:
+    """What the request's Idempotency-Key says. Raises Invalid for one that is none."""
     name = request.headers.get("Idempotency-Key")
     if name is None or request.method != "POST":
         return None

@@ -14,11 +14,11 @@ class Hosts(Calls):
 
     def add_host(self, name: str) -> Json:
         """Leave for one machine to join as `name` within an hour: token, url (of the API, perhaps empty), expires."""
-        return self._post("/v1/hosts/tokens", {"name": name}).json()  # type: ignore[no-any-return]
+        return self._post("/v1/join-tokens", {"name": name}).json()  # type: ignore[no-any-return]
 
     def join_host(self, token: str, address: str) -> Json:
         """For the new machine, which has this address on the hosts' own network: its id, its name, and `settings`."""
-        return self._post("/v1/hosts/join", {"token": token, "address": address}).json()  # type: ignore[no-any-return]
+        return self._post("/v1/join", {"token": token, "address": address}).json()  # type: ignore[no-any-return]
 
     def remove_host(self, host: str, lost: bool = False) -> str:
         """Answers its id; it is gone when `host` raises NotFound. lost: your word that its machine never comes back."""

@@ -1,4 +1,4 @@
-"""/v1/hosts/tokens, /v1/hosts/join, and removing hosts."""
+"""/v1/join-tokens, /v1/join, and removing hosts."""
 
 import hashlib
 from typing import Any
@@ -11,16 +11,16 @@ ADDRESS = UNDERLAY.replace("::/64", "::4")
 
 
 def token(cloud: Cloud, name: str = "h4") -> str:
-    return str(cloud.ok("POST", "/v1/hosts/tokens", json={"name": name}, status=201)["token"])
+    return str(cloud.ok("POST", "/v1/join-tokens", json={"name": name}, status=201)["token"])
 
 
 def join(cloud: Cloud, token: str, key: str = "k1") -> dict[str, Any]:
     headers = {"Idempotency-Key": key}
-    return cloud.ok("POST", "/v1/hosts/join", json={"token": token, "address": ADDRESS}, headers=headers, status=201)
+    return cloud.ok("POST", "/v1/join", json={"token": token, "address": ADDRESS}, headers=headers, status=201)
 
 
 def refused(cloud: Cloud, status: int, token: str, address: str = ADDRESS) -> str:
-    error = cloud.refused(status, "POST", "/v1/hosts/join", json={"token": token, "address": address})
+    error = cloud.refused(status, "POST", "/v1/join", json={"token": token, "address": address})
     return str(error["message"])
 
 
@@ -48,6 +48,7 @@ def test_a_token_makes_one_host(cloud: Cloud) -> None:
     assert not tokens(cloud)
     assert "used already" in refused(cloud, 403, given)
     assert join(cloud, given) == joined, "whose answer was lost asks again with the same Idempotency-Key"
+    cloud.catch_up()
     assert [host["name"] for host in cloud.ok("GET", "/v1/hosts")["hosts"]] == ["h4"]
 
 
@@ -65,8 +66,8 @@ def test_no_two_hosts_of_one_name(cloud: Cloud) -> None:
     first, second = token(cloud), token(cloud)
     join(cloud, first)
     assert "h4 already" in refused(cloud, 409, second)
-    cloud.refused(409, "POST", "/v1/hosts/tokens", json={"name": "h4"})
-    cloud.refused(422, "POST", "/v1/hosts/tokens", json={"name": "H 4"})
+    cloud.refused(409, "POST", "/v1/join-tokens", json={"name": "h4"})
+    cloud.refused(422, "POST", "/v1/join-tokens", json={"name": "H 4"})
 
 
 def test_a_host_that_is_down_and_empty_is_removed(cloud: Cloud) -> None:
