@@ -85,7 +85,7 @@ def wide(no_leftovers: None) -> Iterator[Wide]:
     cloud = Wide(cloud_name("n"), state, free_port())
     try:
         place = ["--name", cloud.name, "--state", str(state), "--port", str(cloud.port)]
-        done = ucloud("up", *place, "--accel", "tcg", "--hosts", "3", "--etcd", "1")
+        done = ucloud("up", *place, "--accel", "tcg", "--hosts", "3", "--etcd", "1", "--ttl", "6")
         assert done.returncode == 0, done.stderr
         yield cloud
     finally:
