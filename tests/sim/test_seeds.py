@@ -11,7 +11,7 @@ import pytest
 import sim
 from sim.campaign import failure, replay_command
 
-SEEDS = 300
+SEEDS = 150
 EXTRA_S = float(os.environ.get("UCLOUD_SIM_SECONDS", "0"))
 FAILED = Path(sim.__path__[0]) / "failed_seeds.txt"
 

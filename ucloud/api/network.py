@@ -17,7 +17,6 @@ from ucloud.api.records import PROJECT, ShowSource, Source, Wish, commit, commit
 from ucloud.api.services import services
 from ucloud.api.uses import refuse_used, users
 from ucloud.base.errors import Conflict, Invalid, NoCapacity, NotFound
-from ucloud.base.ids import new_id
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import NotNewer, absent, unchanged
@@ -153,10 +152,10 @@ def claims(network: Network) -> list[str]:
     ]
 
 
-def wanted(references: list[str] | UnsetType, wish: Wish, source: Source) -> list[Network]:
-    """Those that a new VM shall be on; UNSET: the default one. Raises Invalid, NoCapacity."""
+def wanted(references: list[str] | UnsetType, vm: str, wish: Wish, source: Source) -> list[Network]:
+    """Those that a new VM shall be on; UNSET: the default one. vm: its id. Raises Invalid, NoCapacity."""
     if references is UNSET:
-        return [_default(wish, source)]
+        return [_default(vm, wish, source)]
     networks = [named(reference, "networks", source) for reference in references]
     if len({network.key for network in networks}) < len(networks):
         raise Invalid("networks: one is named twice", {"networks": "one is named twice"})
@@ -164,14 +163,15 @@ def wanted(references: list[str] | UnsetType, wish: Wish, source: Source) -> lis
     return [network.record for network in networks]
 
 
-def _default(wish: Wish, source: Source) -> Network:
-    """The project's network for VMs that name none; made by the wish if it is not there yet. Raises NoCapacity."""
+def _default(vm: str, wish: Wish, source: Source) -> Network:
+    """The project's network for VMs that name none; made by the wish, of the same moment and chance as the VM, if it is not
+    there yet. Raises NoCapacity."""
     name = source.get(Unique, keys.unique("network", PROJECT, DEFAULT))
     network = source.get(Network, Network.at(name.record.owner)) if name else None
     if network:
         wish.requires.append(unchanged(network))
         return network.record
-    return add(wish, new_id("network", services().clock.now_s()), NetworkCreate(DEFAULT, public=True))
+    return add(wish, f"network-{vm.partition('-')[2]}", NetworkCreate(DEFAULT, public=True))
 
 
 def named(reference: str, field: str, source: Source) -> Fact[Network]:

@@ -153,7 +153,7 @@ def _new_vm(id: str, wanted: VmCreate, source: Source) -> Wish:
     host = _host_wish(wanted.host)
     capacity.refuse_too_large(Size(wanted.cpus, wanted.memory_mib), host)
     wish = Wish()
-    networks = network.wanted(wanted.networks, wish, source)
+    networks = network.wanted(wanted.networks, id, wish, source)
     keyed = key.wanted(wanted.keys, wish, source)
     data = userdata.read(wanted.user_data, wanted.user_data_base64) or b""
     vm = Vm(

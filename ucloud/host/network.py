@@ -190,7 +190,7 @@ class HostNetwork:
         except Temporary as error:
             log.debug("the address book cannot be read: %s", error.message)
             return
-        for key in self._book.changed:
+        for key in sorted(self._book.changed):
             self._heed(self._book.get(Port, key), key, vnis)
 
     def _heed(self, port: Fact[Port] | None, key: str, vnis: Mapping[str, int]) -> None:
