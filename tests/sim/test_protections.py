@@ -7,7 +7,7 @@ from sim.campaign import failure
 from sim.protections import PROTECTIONS
 
 SEEDS = 250  # less than a minute of one core's work
-RARE = {"unchanged-image": 500}
+RARE = {"unchanged-image": 500, "unused-image": 500}
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
