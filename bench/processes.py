@@ -112,6 +112,7 @@ class PlainCloud:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self._pool, self._log_level = directory, pool, log_level
         self.daemons: dict[str, Process] = {}
+        self.host_ttl_s = HOST_TTL_S
         self.host_ids: dict[str, str] = {}
         self.etcd = EtcdCluster(directory, 3, options=ETCD_OPTIONS | {"quota-backend-bytes": quota_bytes}, fsync=fsync)
         self.endpoints = list(self.etcd.endpoints)  # that the daemons know: a test may put something between
@@ -225,7 +226,7 @@ class PlainCloud:
                 cpus=CPUS,
                 memory_mib=MEMORY_MIB,
                 hypervisor="fake",
-                ttl_s=HOST_TTL_S,
+                ttl_s=self.host_ttl_s,
             ),
             api=config.Api(socket="", listen=f"[::1]:{self._ports[number - 1]}" if kind == "api" else ""),
             control=config.Control(ttl_s=self.control_ttl_s),

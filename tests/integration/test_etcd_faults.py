@@ -39,6 +39,9 @@ main()
 pytestmark = pytest.mark.timeout(300)
 
 
+HOST_TTL_S = 30.0  # hosts are not to be missed while each call takes a second
+
+
 class FaultyCloud(PlainCloud):
     """proxies: what its daemons take for the members of etcd."""
 
@@ -50,6 +53,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyCloud]:
     directory = tmp_path_factory.mktemp("faults")
     cloud = FaultyCloud(directory, hosts=3, apis=2, controls=2, fsync=False, log_level="info", quota_bytes=QUOTA_BYTES)
     with ExitStack() as stack:
+        cloud.host_ttl_s = HOST_TTL_S
         cloud.proxies = [stack.enter_context(slow_proxy(url)) for url in cloud.endpoints]
         cloud.endpoints = [proxy.url for proxy in cloud.proxies]
         stack.enter_context(running(cloud))
