@@ -71,11 +71,15 @@ def test_a_host_that_falls_silent_is_told_and_cluster_show_says_it(cloud: PlainC
         wait_for(lambda: client.explain_vm("alone")["waiting_for"]["since"] is not None, "the time since when", pause_s=0.2)
         told = client.explain_vm("alone")
         assert told["phase"] == "unknown"
-        assert {"silent", "declared dead"} <= {event["verb"] for event in told["events"]}
+        wait_for(lambda: {"silent", "declared dead"} <= verbs(client, "alone"), "the news of it", pause_s=0.2)
         cloud.start("lease-2")
         cloud.start("host-2")
         wait_for(lambda: client.explain_vm("alone")["phase"] == "running", "its return", pause_s=0.2)
-        wait_for(lambda: "heard" in [event["verb"] for event in client.explain_vm("alone")["events"]], "the news", pause_s=0.2)
+        wait_for(lambda: "heard" in verbs(client, "alone"), "the news of its return", pause_s=0.2)
+
+
+def verbs(client: Client, vm: str) -> set[str]:
+    return {event["verb"] for event in client.explain_vm(vm)["events"]}
 
 
 def test_another_leader_and_a_member_of_etcd_that_is_gone_are_said(cloud: PlainCloud) -> None:
