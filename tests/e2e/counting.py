@@ -5,7 +5,6 @@ Its hosts have 6 s to be heard of, as this is about safety, on a machine that ma
 """
 
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from tests.e2e import counter
 from tests.e2e.conftest import DEADLINE_S, Traces, upload, wait_for
 from tests.e2e.wide import Wide
 from tests.integration.hail import Hail
-from tests.integration.lab_cloud import faults
+from tests.integration.lab_cloud import faults, keeping_logs
 from tests.leftovers import cloud_name, ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.client import Client
@@ -113,7 +112,7 @@ def counting_cloud(letter: str, tiny_file: Path, logs: Path | None = None) -> It
         assert done.returncode == 0, done.stderr
         store = EtcdStore(cloud.plan.etcd_endpoints, SystemClock())
         try:
-            with Client([f"unix:{cloud.plan.socket}"]) as api:
+            with keeping_logs(cloud.plan, logs), Client([f"unix:{cloud.plan.socket}"]) as api:
                 upload(api, "tiny", tiny_file)
                 counting = Counting(cloud, api, store)
                 counting.create(MOVING)
@@ -121,10 +120,6 @@ def counting_cloud(letter: str, tiny_file: Path, logs: Path | None = None) -> It
                 for name in (MOVING, FAITHFUL):
                     counting.wait_until_it_counts(name)
                 yield counting
-        except Exception:
-            if logs:
-                shutil.copytree(cloud.plan.log_dir, logs)
-            raise
         finally:
             store.close()
     finally:

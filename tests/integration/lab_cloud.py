@@ -98,13 +98,21 @@ def breakable_lab(letter: str, logs: Path | None = None) -> Iterator[Breakable[L
     with lab_cloud(letter, LabCloud, "--etcd", "3", "--cpus", "64", "--memory", "64G") as cloud:
         store = EtcdStore(cloud.plan.etcd_endpoints, SystemClock())
         try:
-            yield Breakable(cloud, store, [*faults(cloud.plan)], lambda: bugs(cloud.plan))
-        except Exception:
-            if logs:
-                shutil.copytree(cloud.plan.log_dir, logs)
-            raise
+            with keeping_logs(cloud.plan, logs):
+                yield Breakable(cloud, store, [*faults(cloud.plan)], lambda: bugs(cloud.plan))
         finally:
             store.close()
+
+
+@contextmanager
+def keeping_logs(plan: Cloud, logs: Path | None) -> Iterator[None]:
+    """logs: where the cloud's go when something is found."""
+    try:
+        yield
+    except Exception:
+        if logs:
+            shutil.copytree(plan.log_dir, logs)
+        raise
 
 
 def faults(plan: Cloud) -> Iterator[Fault]:

@@ -108,6 +108,14 @@ class Machine:
         for _ in range(steps):
             self.loop.step()
 
+    def fail_to_start(self) -> None:
+        """Four times, after which it waits for 8 s."""
+        self.hypervisor.fail_next("start", 4)
+        self.tell()
+        for pause_s in (0.0, 1.0, 2.0, 4.0):
+            self.clock.pass_s(pause_s)
+            self.settle()
+
     @property
     def status(self) -> Status | None:
         item = self.store.get(f"status/host-1/vm/{VM}")

@@ -15,7 +15,7 @@ from ucloud.api.records import Wish, commit, get
 from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Temporary
 from ucloud.model.bookkeeping import CONTROL_LOOPS, Lock
-from ucloud.model.decision import absent, unchanged
+from ucloud.model.decision import as_seen
 from ucloud.model.host import Failover
 from ucloud.model.record import decode
 from ucloud.store.contract import StoreMember
@@ -83,7 +83,7 @@ def patch_cluster(body: ClusterPatch) -> FailoverAnswer:
         now = Failover(armed=body.armed, since=services().now(), reason=body.reason)
         if before and (before.record.armed, before.record.reason) == (now.armed, now.reason):
             return Wish(revision=before.revision)
-        wish = Wish(requires=[unchanged(before) if before else absent(key)])
+        wish = Wish(requires=[as_seen(key, before)])
         wish.put(now, before.unknown if before else None)
         return wish
 

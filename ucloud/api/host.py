@@ -16,7 +16,7 @@ from ucloud.api.services import services
 from ucloud.base.errors import Conflict, Invalid
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import absent, unchanged
+from ucloud.model.decision import absent, as_seen
 from ucloud.model.host import Alive, Fence, Host, Inventory
 from ucloud.model.record import Fact
 from ucloud.model.size import Size
@@ -91,21 +91,28 @@ class HostPage(Struct, frozen=True):
 @routes.post("/v1/hosts")
 @describe("Add a host", body=HostCreate, answer=HostAnswer, status=201, errors=(Conflict,))
 def create_host(body: HostCreate) -> HostAnswer:
-    name = body.name
-
     def make(id: str, source: Source) -> Wish:
-        unique_name = keys.unique("host", name)
-        if source.get(Unique, unique_name):
-            raise Conflict(f"there is a host named {name} already", {"name": "taken"})
-        host = Host(id=id, name=name, cpus=body.cpus, memory_mib=body.memory_mib, created=services().now())
-        wish = Wish(requires=[absent(host.key)])
-        wish.put(host)
-        wish.claim(unique_name, id)
-        return wish
+        return new_host(
+            Host(id=id, name=body.name, cpus=body.cpus, memory_mib=body.memory_mib, created=services().now()), source
+        )
 
     host = found(Host, "host", commit_new("create", "host", make).resource)
     with services().view.reading() as view:
         return HostAnswer(show(host, view, capacity.Taken()))
+
+
+def new_host(host: Host, source: Source) -> Wish:
+    """Raises Conflict where its name is taken."""
+    refuse_taken(host.name, source)
+    wish = Wish(requires=[absent(host.key)])
+    wish.put(host)
+    wish.claim(keys.unique("host", host.name), host.id)
+    return wish
+
+
+def refuse_taken(name: str, source: Source) -> None:
+    if source.get(Unique, keys.unique("host", name)):
+        raise Conflict(f"there is a host named {name} already", {"name": "taken"})
 
 
 @routes.get("/v1/hosts")
@@ -154,7 +161,7 @@ def fence_host(reference: str, body: HostFence) -> Response:
             raise Conflict(f"{host.record.name} has never run: there is nothing to fence")
         wish = patch(host, {"off": boot}, "host")
         if wish.puts:
-            wish.requires += [absent(Alive.at(id)), unchanged(fence) if fence else absent(keys.fence(id))]
+            wish.requires += [absent(Alive.at(id)), as_seen(keys.fence(id), fence)]
         return wish
 
     return _answer(found(Host, "host", commit("fence", id, confirm).resource))
@@ -188,7 +195,7 @@ def show(fact: Fact[Host], view: View, taken: capacity.Taken) -> HostShown:
         stray_vms=list(inventory.stray_vms) if inventory else [],
         labels=host.labels,
         fence=show_fence(fence.record if fence else None),
-        confirmed_off=not alive and host.off != "" and host.off == last_boot(inventory, fence.record if fence else None),
+        confirmed_off=not alive and host.is_off(last_boot(inventory, fence.record if fence else None)),
         created=host.created,
     )
 

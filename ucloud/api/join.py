@@ -16,15 +16,14 @@ from msgspec import Meta, Struct
 from ucloud.api import capacity
 from ucloud.api.describe import describe
 from ucloud.api.fields import Name, Timestamp, ruled
-from ucloud.api.host import HostAnswer, show
+from ucloud.api.host import HostAnswer, new_host, refuse_taken, show
 from ucloud.api.patch import patch
-from ucloud.api.records import Source, Wish, commit, commit_new, find, found, get, repeatable
+from ucloud.api.records import Source, Wish, commit, commit_new, find, found, fresh, get, repeatable
 from ucloud.api.services import services
 from ucloud.base.clock import parse_timestamp, timestamp
 from ucloud.base.config import is_ipv6
 from ucloud.base.errors import Conflict, Forbidden, Invalid, RateLimited
 from ucloud.model import keys
-from ucloud.model.bookkeeping import Unique
 from ucloud.model.decision import NotNewer, absent, unchanged
 from ucloud.model.host import Alive, Fence, Host, Inventory, JoinToken
 from ucloud.model.record import Fact, encode
@@ -92,7 +91,7 @@ def create_token(body: TokenCreate) -> TokenAnswer:
     request that is repeated gets another token: the first one is kept nowhere."""
     repeatable()
     store, token = services().store, secrets.token_urlsafe(24)
-    refuse_taken(get(Unique, keys.unique("host", body.name)), body.name)
+    refuse_taken(body.name, fresh())
     if len(store.list(JoinToken.prefix, limit=MAX_TOKENS).items) >= MAX_TOKENS:
         raise RateLimited("too many hosts were added that have not joined yet; try again in an hour")
     now_s = services().clock.now_s()
@@ -111,12 +110,9 @@ def join(body: HostJoin) -> HostJoined:
 
     def make(id: str, source: Source) -> Wish:
         token = valid(source.get(JoinToken, JoinToken.at(digest_of(body.token))))
-        name = token.record.name
-        refuse_taken(source.get(Unique, keys.unique("host", name)), name)
-        host = Host(id=id, name=name, created=services().now())
-        wish = Wish(deletes=[token.key], requires=[unchanged(token), absent(host.key)])
-        wish.put(host)
-        wish.claim(keys.unique("host", name), id)
+        wish = new_host(Host(id=id, name=token.record.name, created=services().now()), source)
+        wish.deletes.append(token.key)
+        wish.requires.append(unchanged(token))
         return wish
 
     host = found(Host, "host", commit_new("join", "host", make).resource).record
@@ -145,11 +141,6 @@ def valid(token: Fact[JoinToken] | None) -> Fact[JoinToken]:
         name, expired = token.record.name, token.record.expires
         raise Forbidden(f"this token was good until {expired}; ask for another: ucloud host add {name}")
     return token
-
-
-def refuse_taken(owner: Fact[Unique] | None, name: str) -> None:
-    if owner:
-        raise Conflict(f"there is a host named {name} already", {"name": "taken"})
 
 
 def refuse_foreign(address: str) -> None:

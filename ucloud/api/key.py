@@ -20,7 +20,7 @@ from ucloud.api.uses import refuse_used, users
 from ucloud.base.errors import Conflict, Invalid, NotFound
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import absent, unchanged
+from ucloud.model.decision import absent, as_seen, unchanged
 from ucloud.model.key import Key, Project
 from ucloud.model.record import Fact, encode
 from ucloud.model.vm import Vm
@@ -129,7 +129,7 @@ def _name(id: str) -> str:
 def _project(wish: Wish, source: Source) -> Fact[Project] | None:
     """None: nothing was ever said of it. The wish rests on it."""
     project = source.get(Project, Project.at(PROJECT))
-    wish.requires.append(unchanged(project) if project else absent(Project.at(PROJECT)))
+    wish.requires.append(as_seen(Project.at(PROJECT), project))
     return project
 
 

@@ -13,7 +13,7 @@ from ucloud.api.fields import Cpus, DiskMib, MemoryMib
 from ucloud.api.records import PROJECT, Wish, commit, find, fresh, get
 from ucloud.api.vm import VmAccepted, accepted, change, living, vm_of
 from ucloud.base.errors import Conflict, Invalid, NoCapacity
-from ucloud.model.decision import absent, unchanged
+from ucloud.model.decision import as_seen
 from ucloud.model.size import Size
 from ucloud.model.vm import Placement, Vm
 
@@ -47,7 +47,7 @@ def resize_vm(reference: str, body: VmResize) -> VmAccepted:
         if all(getattr(vm.record, field) == value for field, value in wanted.items()):
             return Wish(revision=vm.revision)
         wish = change(vm, **wanted)
-        wish.requires.append(unchanged(placement) if placement else absent(Placement.at(id)))
+        wish.requires.append(as_seen(Placement.at(id), placement))
         return wish
 
     return accepted(commit("resize", id, make))

@@ -8,7 +8,7 @@ import click
 from ucloud.base.errors import NotFound
 from ucloud.cli.names import Reference
 from ucloud.cli.noun import Verb
-from ucloud.cli.options import connect, timeout_option
+from ucloud.cli.options import connect, report_option, timeout_option
 from ucloud.cli.output import show_one
 from ucloud.client import Client, TimedOut
 
@@ -17,9 +17,7 @@ LOOK_S = 0.2
 
 @click.command(cls=Verb)
 @click.argument("name")
-@click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the result."
-)
+@report_option
 @click.pass_context
 def add(context: click.Context, name: str, output: str) -> None:
     """Let one machine join as a host of this name, within an hour.

@@ -92,6 +92,18 @@ def output_option(function: F) -> F:
     )(function)
 
 
+def report_option(function: F) -> F:
+    """For what has no name to print."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        help="Form of the result.",
+        show_default=True,
+    )(function)
+
+
 def timeout_option(function: F) -> F:
     return click.option(
         "--timeout",

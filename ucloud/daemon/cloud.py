@@ -337,13 +337,17 @@ def cloud_at(settings: Settings, state_dir: Path) -> Cloud:
 
 
 def save_cloud(cloud: Cloud) -> None:
+    replace_file(cloud.file, msgspec.json.format(msgspec.json.encode(cloud.settings)))
+
+
+def replace_file(file: Path, data: bytes) -> None:
     """Never half written, also when the machine dies meanwhile."""
-    new = cloud.file.with_suffix(".new")
-    with new.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(cloud.settings)))
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(cloud.file)
+    new = file.with_suffix(".new")
+    with new.open("wb") as half_written:
+        half_written.write(data)
+        half_written.flush()
+        os.fsync(half_written.fileno())
+    new.rename(file)
 
 
 def contents(state_dir: Path) -> list[Path]:

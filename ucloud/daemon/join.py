@@ -24,7 +24,7 @@ from ucloud.cli.noun import Verb
 from ucloud.client import Client
 from ucloud.daemon import logfile, node, systemd
 from ucloud.daemon.bringup import PROGRAMS, check_programs
-from ucloud.daemon.cloud import ucloud_command
+from ucloud.daemon.cloud import replace_file, ucloud_command
 from ucloud.daemon.process import take_lock
 from ucloud.daemon.up import need_root, say
 
@@ -53,11 +53,11 @@ def join(url: str, token: str, address: str | None, path: str, force: bool) -> N
     need_root()
     check_programs({program: package for program, package in PROGRAMS.items() if program != "etcd"})
     file = Path(path).absolute()
-    own = own_settings(file, force)
+    own, address = own_settings(file, force), address or address_towards(url)
     with Client([url]) as api:
         say("joining")
-        joined = api.join_host(token, address or address_towards(url))
-        settings = settled(own, joined, address or address_towards(url))
+        joined = api.join_host(token, address)
+        settings = settled(own, joined, address)
         write(file, settings)
         say(f"starting the daemons of {joined['name']} ({joined['id']})")
         start(file, settings)
@@ -97,12 +97,8 @@ def settled(own: Config, joined: dict[str, Any], address: str) -> Config:
 
 def write(file: Path, settings: Config) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f"{file.name}.new")
-    with new.open("w") as text:
-        text.write(f"# Written by `ucloud host join`; change what you like, then restart the daemons.\n\n{to_toml(settings)}")
-        text.flush()
-        os.fsync(text.fileno())
-    new.rename(file)
+    text = f"# Written by `ucloud host join`; change what you like, then restart the daemons.\n\n{to_toml(settings)}"
+    replace_file(file, text.encode())
 
 
 def start(file: Path, settings: Config) -> None:

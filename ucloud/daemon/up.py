@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from ucloud.base.errors import Conflict, Error, Invalid, NotFound
-from ucloud.cli.options import Size
+from ucloud.cli.options import Size, report_option
 from ucloud.cli.output import show_table
 from ucloud.client import Client
 from ucloud.daemon import supervisor
@@ -116,9 +116,7 @@ def down(wipe: bool, name: str) -> None:
 
 
 @click.command()
-@click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form of the result."
-)
+@report_option
 @name_option
 def status(output: str, name: str) -> None:
     """Show where the cloud on this machine is, and how it is. Exit 0 if its API answers.

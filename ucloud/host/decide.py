@@ -11,7 +11,7 @@ import msgspec
 
 from ucloud.base.clock import timestamp
 from ucloud.model import keys
-from ucloud.model.decision import Decision, Requirement, absent, unchanged
+from ucloud.model.decision import Decision, Requirement, absent, as_seen, unchanged
 from ucloud.model.guest import Guest
 from ucloud.model.host import Fence, Reconciled
 from ucloud.model.record import Fact
@@ -242,7 +242,7 @@ def say(
     )
     if status and status.record == said:
         return None
-    before: Requirement = unchanged(status) if status else absent(said.key)
+    before: Requirement = as_seen(said.key, status)
     requires = (before, unchanged(manifest))
     reason = f"{phase}, boot {told.boots}" + (f": {said.error}" if said.error else "")
     return Decision(verb="say", key=said.key, reason=reason, puts=(said,), requires=requires)

@@ -26,7 +26,7 @@ from ucloud.host.news import news_of
 from ucloud.host.userdata import UserData
 from ucloud.loop import MAX_VIEW_AGE_S
 from ucloud.model import keys
-from ucloud.model.decision import Decision, absent, unchanged
+from ucloud.model.decision import Decision, as_seen
 from ucloud.model.event import News
 from ucloud.model.host import Endpoint, Fence, Host, Inventory, Reconciled
 from ucloud.model.record import Fact
@@ -226,7 +226,7 @@ class HostLoop:
             fact = self._view.get(type(record), record.key)
             if fact is None or fact.record != record:
                 # One that cannot be read is overwritten as it is: nobody else has to say anything of this host.
-                before = () if record.key in self._view.bad else (unchanged(fact) if fact else absent(record.key),)
+                before = () if record.key in self._view.bad else (as_seen(record.key, fact),)
                 return {self.host: Decision(verb="say", key=record.key, reason=reason, puts=(record,), requires=before)}
         return {}
 

@@ -11,7 +11,7 @@ import msgspec
 
 from ucloud.base.clock import timestamp
 from ucloud.model import keys
-from ucloud.model.decision import Decision, NotNewer, absent, unchanged
+from ucloud.model.decision import Decision, NotNewer, absent, as_seen, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Endpoint, Failover, Fence, Hold, Host, Inventory, Reconciled
 from ucloud.model.image import Pool
@@ -63,7 +63,7 @@ def decide(world: World, now_s: float) -> list[Decision]:
         if host.record.removed_at and not alive and is_empty(facts, host.record.id):
             decisions.append(forget(facts, host, fence))
         elif fence:
-            decisions += advance(world, host, fence, alive, now_s)
+            decisions += advance(world, host, fence, alive)
         elif not alive and host.record.id in world.silent_s and is_known(facts, host.record.id):
             silent.append(host)
     why = why_not(world, silent)
@@ -117,7 +117,7 @@ def hold(facts: Facts, why: str, silent: Sequence[Host], now_s: float) -> list[D
     since = before.record.since if before and before.record.reason == why else timestamp(now_s)
     said = Hold(reason=why, since=since, hosts=at_stake)
     names = ", ".join(host.name for host in silent if host.id in at_stake)
-    requires = (unchanged(before) if before else absent(said.key),)
+    requires = (as_seen(said.key, before),)
     return [Decision(verb="hold", key=said.key, reason=f"{names} not declared dead: {why}", puts=(said,), requires=requires)]
 
 
@@ -126,10 +126,8 @@ def declare(world: World, host: Fact[Host], now_s: float) -> Decision:
     decisions rest on the fence and on each VM's status. That its lease has run out is a proof at once, for all pools for which
     it is one; so a fence takes one commit where there are no others."""
     facts, id = world.facts, host.record.id
-    inventory, said = (
-        facts.get(Inventory, Inventory.at(id, "inventory")),
-        facts.get(Reconciled, Reconciled.at(id, "reconciled")),
-    )
+    inventory = facts.get(Inventory, Inventory.at(id, "inventory"))
+    said = facts.get(Reconciled, Reconciled.at(id, "reconciled"))
     fence = Fence(
         host=id,
         number=1 + (said.record.number if said else 0),
@@ -140,13 +138,17 @@ def declare(world: World, host: Fact[Host], now_s: float) -> Decision:
     )
     fence = with_proofs(world, host.record, fence)
     failover = facts.get(Failover, Failover.at("failover"))
-    armed = unchanged(failover) if failover else absent(Failover.at("failover"))
-    requires = (absent(fence.key), absent(Alive.at(id)), unchanged(host), armed)
-    told = unchanged(said) if said else absent(Reconciled.at(id, "reconciled"))
-    return Decision(verb="declare", key=fence.key, reason=summary(fence), puts=(fence,), requires=(*requires, told))
+    requires = (
+        absent(fence.key),
+        absent(Alive.at(id)),
+        unchanged(host),
+        as_seen(Failover.at("failover"), failover),
+        as_seen(Reconciled.at(id, "reconciled"), said),
+    )
+    return Decision(verb="declare", key=fence.key, reason=summary(fence), puts=(fence,), requires=requires)
 
 
-def advance(world: World, host: Fact[Host], fence: Fact[Fence], alive: Fact[Alive] | None, now_s: float) -> list[Decision]:
+def advance(world: World, host: Fact[Host], fence: Fact[Fence], alive: Fact[Alive] | None) -> list[Decision]:
     facts, id = world.facts, host.record.id
     told = with_proofs(world, host.record, fence.record)
     if told != fence.record:
@@ -174,7 +176,7 @@ def with_proofs(world: World, host: Host, fence: Fence) -> Fence:
             errors |= {pool.name: LOCAL} if pool.name in used else {}
         elif has_reconciled(facts, fence):
             proofs[pool.name] = CAME_BACK
-        elif host.off and host.off == fence.boot:
+        elif host.is_off(fence.boot):
             proofs[pool.name] = POWERED_OFF
         elif pool.fence == "same-kernel":
             proofs[pool.name] = LEASE_ENDED
@@ -193,13 +195,14 @@ def with_proofs(world: World, host: Host, fence: Fence) -> Fence:
 
 def commands(facts: Facts) -> Iterable[tuple[Command, Host, str]]:
     """Fence commands that are to be run, with their host and its address, "" where it is not known; each until it succeeds."""
+    pools = {fact.record.name for fact in facts.all(Pool).values() if fact.record.shared and fact.record.fence == "command"}
     for fence in (fact.record for fact in facts.all(Fence).values()):
-        host = facts.get(Host, Host.at(fence.host))
+        host, unproven = facts.get(Host, Host.at(fence.host)), pools - fence.proofs.keys()
+        if host is None or not unproven:
+            continue
         endpoint = facts.get(Endpoint, Endpoint.at(fence.host, "endpoint"))
-        for name in sorted(uses(facts, fence.host) - fence.proofs.keys()) if host else ():
-            pool = facts.get(Pool, Pool.at(name))
-            if host and pool and pool.record.shared and pool.record.fence == "command":
-                yield (fence.host, fence.number, name), host.record, endpoint.record.url if endpoint else ""
+        for name in sorted(unproven & uses(facts, fence.host)):
+            yield (fence.host, fence.number, name), host.record, endpoint.record.url if endpoint else ""
 
 
 def summary(fence: Fence) -> str:
@@ -251,7 +254,7 @@ def forget(facts: Facts, host: Fact[Host], fence: Fact[Fence] | None) -> Decisio
     if len(said) > MOST_DELETES:
         reason = "removed: what it said of its VMs goes"
         return Decision(verb="clear", key=host.key, reason=reason, deletes=tuple(said[:MOST_DELETES]), requires=requires)
-    fenced = unchanged(fence) if fence else absent(keys.fence(id))
+    fenced = as_seen(keys.fence(id), fence)
     deletes = (*said, *([fence.key] if fence else []), host.key, keys.unique("host", host.record.name))
     reason = "removed, lost with all that only it had" if host.record.lost else "removed, and no VM was left on it"
     return Decision(verb="forget", key=host.key, reason=reason, deletes=deletes, requires=(*requires, fenced))

@@ -48,5 +48,10 @@ def absent(key: str) -> Unchanged:
     return Unchanged(key, 0)
 
 
+def as_seen(key: str, fact: Fact[Record] | None) -> Unchanged:
+    """What is under `key` is still what was found there: `fact`, or nothing."""
+    return unchanged(fact) if fact else absent(key)
+
+
 def unchanged(fact: Fact[Record]) -> Unchanged:
     return Unchanged(fact.key, fact.revision)

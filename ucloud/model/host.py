@@ -32,6 +32,10 @@ class Host(Record, frozen=True, kw_only=True):
         label, equals, value = wish.partition("=")
         return self.labels.get(label) == value if equals else wish in ("", self.id)
 
+    def is_off(self, boot: str) -> bool:
+        """Somebody has said that the machine that booted as `boot` is switched off."""
+        return self.off != "" and self.off == boot
+
     def capacity(self, inventory: "Inventory") -> tuple[int, int]:
         """Cores and MiB of memory to use of it: the smaller of what was agreed and what it reports."""
         return (

@@ -6,6 +6,7 @@ from ucloud.model.record import Record
 
 PoolFence = Literal["none", "same-kernel", "command"]
 
+
 class Pool(Record, frozen=True, kw_only=True):
     """Where images and disks live. Written by the API. kind `directory`: qcow2 files below `path`; `fake`:
     the same with empty files as disks, for benchmarks and tests with the fake hypervisor. shared: all hosts have the very same

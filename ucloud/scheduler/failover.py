@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from ucloud.model.decision import Decision, Requirement, absent, unchanged
+from ucloud.model.decision import Decision, Requirement, as_seen, unchanged
 from ucloud.model.host import Alive, Fence, Reconciled
 from ucloud.model.image import Pool
 from ucloud.model.record import Fact, Record
@@ -60,8 +60,8 @@ class Dead:
             unchanged(self.vm),
             unchanged(self.placement),
             unchanged(self.fence),
-            unchanged(self.manifest) if self.manifest else absent(Manifest.at(host, id)),
-            unchanged(self.status) if self.status else absent(Status.at(host, "vm", id)),
+            as_seen(Manifest.at(host, id), self.manifest),
+            as_seen(Status.at(host, "vm", id), self.status),
             *(unchanged(pool) for pool in self.pools.values() if pool),
             *((unchanged(self.host),) if self.host and self.is_lost else ()),
         )
@@ -118,7 +118,7 @@ def doubt(look: Look, dead: Dead, name: str, pool: Fact[Pool] | None) -> str:
 def is_over(look: Look, dead: Dead) -> bool:
     """Whether no guest is left there, leased or not: its host has said so, or the operator that the machine is off."""
     host = dead.host
-    is_off = host is not None and host.record.off != "" and host.record.off == dead.fence.record.boot
+    is_off = host is not None and host.record.is_off(dead.fence.record.boot)
     return is_off or has_reconciled(look, dead)
 
 

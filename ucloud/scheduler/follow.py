@@ -6,7 +6,7 @@ Pure; used by `ucloud.scheduler.decide`.
 from msgspec.structs import replace
 
 from ucloud.model import keys
-from ucloud.model.decision import Decision, Requirement, absent, unchanged
+from ucloud.model.decision import Decision, Requirement, absent, as_seen, unchanged
 from ucloud.model.image import Pool
 from ucloud.model.record import Fact, Record
 from ucloud.model.size import Size
@@ -36,7 +36,7 @@ def tell(
     look: Look, vm: Fact[Vm], placement: Fact[Placement], manifest: Fact[Manifest] | None, pool: Fact[Pool]
 ) -> list[Decision]:
     host, before = placement.record.host, manifest.record if manifest else None
-    mine = unchanged(manifest) if manifest else absent(Manifest.at(host, vm.record.id))
+    mine = as_seen(Manifest.at(host, vm.record.id), manifest)
     rests_on: tuple[Requirement, ...] = (mine, unchanged(vm), unchanged(placement))
     lacking = lack(look, vm, before)
     if lacking is None or lacking:
@@ -90,7 +90,7 @@ def forget(
     if manifest:
         known[manifest.key] = manifest
         requires.append(absent(Status.at(manifest.record.host, "vm", record.id)))
-    requires += [unchanged(fact) if fact else absent(key) for key, fact in known.items()]
+    requires += [as_seen(key, fact) for key, fact in known.items()]
     deletes = [key for key, fact in known.items() if fact]
     deletes += [key for port in record.ports for key in keys.port_claims(record.id, port)]
     deletes += [keys.use("key", id, record.id) for id in record.keys]

@@ -5,7 +5,7 @@ Pure; used by `ucloud.scheduler.decide` for VMs without an owner, and by `ucloud
 
 from msgspec.structs import replace
 
-from ucloud.model.decision import Decision, absent, unchanged
+from ucloud.model.decision import Decision, as_seen, unchanged
 from ucloud.model.image import Pool
 from ucloud.model.record import Fact
 from ucloud.model.vm import Placement, Vm
@@ -23,7 +23,7 @@ def turn(vm: Vm) -> tuple[int, bool, str]:
 
 def place(look: Look, vm: Fact[Vm], placement: Fact[Placement] | None) -> list[Decision]:
     """Give the VM an owner, or say why there is none."""
-    mine = (unchanged(vm), unchanged(placement) if placement else absent(Placement.at(vm.record.id)))
+    mine = (unchanged(vm), as_seen(Placement.at(vm.record.id), placement))
     pool = look.facts.get(Pool, Pool.at(vm.record.pool))
     lacking = lack(look, vm) if pool else f"there is no pool {vm.record.pool}"
     if lacking is None:

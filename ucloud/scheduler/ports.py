@@ -7,7 +7,7 @@ record while it has the port, and from the address book from the commit that tel
 from collections.abc import Iterator, Mapping
 
 from ucloud.model import keys
-from ucloud.model.decision import Decision, Requirement, absent, unchanged
+from ucloud.model.decision import Decision, Requirement, as_seen, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.network import ManifestPort, Network, NetworkRef, Port
 from ucloud.model.record import Fact
@@ -81,7 +81,7 @@ class Ports:
             before = self._of(vm).get(port.network)
             entry = Port(network=port.network, vm=vm.id, name=vm.name, mac=port.mac, ipv6=port.ipv6, ipv4=port.ipv4, host=host)
             if before is None or before.record != entry:
-                yield entry, unchanged(before) if before else absent(entry.key)
+                yield entry, as_seen(entry.key, before)
 
     def deleted(self, vm: Vm) -> Iterator[tuple[str, Fact[Port] | None]]:
         """The keys of its ports' entries, with what stands there."""
@@ -113,7 +113,7 @@ class Ports:
         """(): none. A host that confirms a manifest without the port has removed it; one without a status has nothing of the
         VM, and may begin only with what its manifest says."""
         if placement is None or not placement.record.host:
-            return (unchanged(placement) if placement else absent(Placement.at(port.vm)),)
+            return (as_seen(Placement.at(port.vm), placement),)
         host = placement.record.host
         manifest = self._facts.get(Manifest, Manifest.at(host, port.vm))
         status = self._facts.get(Status, Status.at(host, "vm", port.vm))
@@ -121,7 +121,7 @@ class Ports:
             return ()
         if status and status.record.revisions != manifest.record.revisions:
             return ()
-        said = unchanged(status) if status else absent(Status.at(host, "vm", port.vm))
+        said = as_seen(Status.at(host, "vm", port.vm), status)
         return unchanged(placement), unchanged(manifest), said
 
 

@@ -208,11 +208,7 @@ def test_what_was_left_of_guests_is_ended_under_each_fence_anew() -> None:
 
 def test_what_failed_before_a_fence_or_under_it_is_forgotten_with_it() -> None:
     machine = Machine()
-    machine.hypervisor.fail_next("start", 4)
-    machine.tell()
-    for pause_s in (0.0, 1.0, 2.0, 4.0):
-        machine.clock.pass_s(pause_s)
-        machine.settle()
+    machine.fail_to_start()
     assert machine.status
     error = machine.status.error
     machine.put(fence("host-1"))

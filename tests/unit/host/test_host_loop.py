@@ -98,11 +98,7 @@ def test_a_start_that_fails_is_said_and_tried_again_later_and_later() -> None:
 
 def test_a_new_manifest_is_tried_at_once() -> None:
     machine = Machine()
-    machine.hypervisor.fail_next("start", 4)
-    machine.tell()
-    for pause_s in (0.0, 1.0, 2.0, 4.0):
-        machine.clock.pass_s(pause_s)
-        machine.settle()
+    machine.fail_to_start()
     assert machine.hypervisor.actual() == {}
     machine.tell(boots=2)
     machine.settle()
