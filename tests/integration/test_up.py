@@ -20,7 +20,7 @@ from tests.leftovers import cloud_name, ucloud
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 DEADLINE_S = 120.0
-DAEMONS = ["router", "etcd-1", "api-1", "control-1", "metadata-1", "host-1"]
+DAEMONS = ["router", "etcd-1", "api-1", "control-1", "metadata-1", "deadman-1", "lease-1", "host-1"]
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_a_cloud_grows_and_does_not_shrink(own: RunningCloud) -> None:
     assert [(host["name"], host["state"]) for host in own.status()["hosts"]] == [("h1", "up"), ("h2", "up")]
     after = {name: daemon["pid"] for name, daemon in daemons(own).items()}
     assert {name: pid for name, pid in before.items() if name != "host-1"}.items() <= after.items()
-    assert set(after) - set(before) == {"api-2", "control-2", "metadata-2", "host-2"}
+    assert set(after) - set(before) == {"api-2", "control-2", "metadata-2", "deadman-2", "lease-2", "host-2"}
     up(own)
     assert len(own.status()["hosts"]) == 2
     for option, words in ((["--hosts", "1"], "has 2 hosts"), (["--etcd", "3"], "was made with --etcd 1")):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ucloud.base.config import to_toml
+from ucloud.base.config import Config, to_toml
 from ucloud.base.errors import Conflict, Invalid, NotFound, Temporary
 from ucloud.client import Client
 from ucloud.daemon import logfile, platform, supervisor, underlay
@@ -81,10 +81,10 @@ def prepare(cloud: Cloud, listener: socket.socket | None, say: Say) -> None:
         if write(cloud.router_file, cloud.router_config()):
             tell(find([daemon.command for daemon in cloud.daemons() if daemon.name == ROUTER]), signal.SIGHUP)  # reads it again
         for host in cloud.central_hosts:
-            write_config(cloud, host, daemon_name("api", host))
-            write_config(cloud, host, daemon_name("control", host))
+            write_config(cloud, daemon_name("api", host), cloud.config(host))
+            write_config(cloud, daemon_name("control", host), cloud.config(host))
         for host in cloud.hosts:
-            write_config(cloud, host, daemon_name("metadata", host))
+            write_config(cloud, daemon_name("metadata", host), cloud.config(host))
         if listener:
             stop_daemons(cloud, say)  # of a supervisor that was killed
             start_supervisor(cloud, listener, say)
@@ -178,16 +178,19 @@ def start_supervisor(cloud: Cloud, listener: socket.socket, say: Say) -> None:
 
 
 def configure_host(cloud: Cloud, host: str) -> None:
-    """Daemons that run with other settings are started again; its guests go on."""
+    """Daemons that run with other settings are started again; its guests go on. What the host has for guests is no business of
+    those that keep them alive: a cloud that grows takes memory from its hosts, and must not restart these."""
+    settings = cloud.config(host)
+    without_share = replace(settings, host=replace(settings.host, cpus=0, memory_mib=0))
     for kind in KNOWN_BY_ID:
         name = daemon_name(kind, host)
-        if write_config(cloud, host, name):
+        if write_config(cloud, name, settings if kind == "host" else without_share):
             tell(find([daemon.command for daemon in cloud.daemons() if daemon.name == name]), signal.SIGTERM)
 
 
-def write_config(cloud: Cloud, host: str, name: str) -> bool:
+def write_config(cloud: Cloud, name: str, settings: Config) -> bool:
     """Answers whether it was another one."""
-    text = f"# Written by `ucloud up`; changes will be lost.\n\n{to_toml(cloud.config(host))}"
+    text = f"# Written by `ucloud up`; changes will be lost.\n\n{to_toml(settings)}"
     return write(cloud.config_file(name), text)
 
 
