@@ -62,7 +62,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     power_down_s: float = 90.0
     may_start: bool = True
     fence: Fact[Fence] | None = None
-    reconciled: Reconciled | None = None
+    reconciled: Fact[Reconciled] | None = None
     boot: str = ""
     at_rest: bool = True
     is_clean: bool = False
@@ -107,7 +107,7 @@ def reconcile(world: World, fence: Fact[Fence]) -> dict[str, Step]:
         acts.append(Act(verb="clean", vm=world.host, reason=reason))
     steps: dict[str, Step] = {act.vm: act for act in acts if (act.vm, act.verb) not in world.held}
     said = Reconciled(host=world.host, number=number, boot=world.boot)
-    if is_quiet and world.is_clean and world.reconciled != said:
+    if is_quiet and world.is_clean and (world.reconciled is None or world.reconciled.record != said):
         reason = f"nothing runs here that was started before fence {number}"
         steps[world.host] = Decision(verb="say", key=said.key, reason=reason, puts=(said,), requires=(unchanged(fence),))
     return steps
@@ -122,17 +122,19 @@ def complain(status: Fact[Status] | None, error: str) -> Decision | None:
 
 
 def without_manifest(world: World, vm: str, status: Fact[Status] | None, guest: Guest | None) -> Step | None:
-    """Nothing says that this VM belongs here, any more perhaps: another host may have it. Its disks stay: only a manifest
-    deletes disks."""
+    """Nothing says that this VM belongs here. Its disks stay: only a manifest deletes disks. If this host was declared dead since
+    it said anything of the VM, another one has it: what else is here of it goes. Otherwise that is kept and reported:
+    somebody may want it back."""
     if guest:
         return Act(verb="kill", vm=vm, reason="no manifest names it here")
-    if status and vm not in world.erased:
+    if status is None:
+        return None
+    has_left = world.reconciled is not None and status.revision < world.reconciled.revision
+    if has_left and vm not in world.erased:
         return Act(verb="erase", vm=vm, reason="no manifest names it here")
-    if status:
-        requires = (unchanged(status), absent(Manifest.at(world.host, vm)))
-        reason = "no manifest names it here, and only its disks are left"
-        return Decision(verb="leave", key=status.key, reason=reason, deletes=(status.key,), requires=requires)
-    return None
+    requires = (unchanged(status), absent(Manifest.at(world.host, vm)))
+    verb, reason = ("leave", "no manifest names it here, and only its disks are left") if has_left else ("clear", "no manifest")
+    return Decision(verb=verb, key=status.key, reason=reason, deletes=(status.key,), requires=requires)
 
 
 def remove(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None) -> Step | None:

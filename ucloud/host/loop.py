@@ -182,7 +182,7 @@ class HostLoop:
             power_down_s=self._power_down_s,
             may_start=self._may_start(),
             fence=self._view.get(Fence, keys.fence(self.host)),
-            reconciled=reconciled.record if reconciled else None,
+            reconciled=reconciled,
             boot=self._inventory.boot,
             is_clean=self._is_clean,
         )

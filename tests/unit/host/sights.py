@@ -4,6 +4,7 @@ from tests.unit.world import NOW_S
 from ucloud.host.decide import Step, World, decide
 from ucloud.model.decision import Decision
 from ucloud.model.guest import Guest
+from ucloud.model.host import Reconciled
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Status
 
@@ -22,6 +23,12 @@ def world(told: Manifest | None = None, said: Status | None = None, there: Guest
         guests={there.vm: there} if there else {},
         **more,  # type: ignore[arg-type]
     )
+
+
+def reconciled(number: int = 3, boot: str = "boot-2", revision: int = STATUS_REVISION + 1) -> Fact[Reconciled]:
+    """What the host has said after the status, unless said otherwise."""
+    record = Reconciled(host="host-1", number=number, boot=boot)
+    return Fact(record.key, record, revision)
 
 
 def step(*args: object, **more: object) -> Step | None:

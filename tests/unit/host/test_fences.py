@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from tests.unit.host.sights import act, guest, said, step, world
+from tests.unit.host.sights import act, guest, reconciled, said, step, world
 from tests.unit.machine import VM, Machine
 from tests.unit.world import NOW_S, fence, manifest, status
 from ucloud.base.errors import NotYet, Temporary
@@ -77,7 +77,7 @@ def test_under_a_fence_every_guest_is_killed_and_nothing_else_begins(
     assert under(declared, told, before, guest(leased=leased)) == {"vm-a": ("kill", DEAD)}
     assert under(declared, told, before, guest("powered-off", leased=leased)) == {"vm-a": ("kill", DEAD)}
     assert under(declared, told, before) == CLEAN
-    assert under(declared, told, before, is_clean=True, reconciled=Reconciled(host="host-1", number=3, boot="boot-2")) == {}
+    assert under(declared, told, before, is_clean=True, reconciled=reconciled()) == {}
 
 
 def test_that_nothing_runs_is_said_when_nothing_is_left_and_rests_on_the_fence() -> None:
@@ -101,7 +101,7 @@ def test_that_nothing_runs_is_not_said_while_anything_may() -> None:
 
 @pytest.mark.parametrize(("number", "boot"), [(2, "boot-2"), (3, "boot-1")])
 def test_it_is_said_of_each_fence_and_each_boot(number: int, boot: str) -> None:
-    before = Reconciled(host="host-1", number=number, boot=boot)
+    before = reconciled(number, boot)
     said = {"host-1": ("say", "nothing runs here that was started before fence 3")}
     assert under(fence("host-1", 3), is_clean=True, reconciled=before) == said
 

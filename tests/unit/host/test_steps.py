@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from tests.unit.host.sights import MANIFEST_REVISION, STATUS_REVISION, act, guest, said, step, world
+from tests.unit.host.sights import MANIFEST_REVISION, STATUS_REVISION, act, guest, reconciled, said, step, world
 from tests.unit.world import EARLIER, NOW, NOW_S, manifest, status
 from ucloud.host.decide import Act, World, decide
 from ucloud.model.decision import Decision, Unchanged
 from ucloud.model.guest import Guest
+from ucloud.model.host import Reconciled
 from ucloud.model.network import ManifestPort, NetworkRef
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Status
@@ -217,11 +218,21 @@ def test_a_guest_without_a_manifest_is_killed_and_its_disk_kept() -> None:
     assert act(None, None, guest()) == ("kill", "no manifest names it here")
 
 
-def test_a_status_without_a_manifest_goes_when_nothing_but_disks_is_left() -> None:
-    assert step(None, status()) == Act(verb="erase", vm="vm-a", reason="no manifest names it here", manifest=None)
-    found = step(None, status(), erased=frozenset({"vm-a"}))
+def test_what_is_left_of_a_vm_that_moved_away_goes_but_for_its_disks() -> None:
+    moved = {"reconciled": reconciled()}
+    assert step(None, status(), **moved) == Act(verb="erase", vm="vm-a", reason="no manifest names it here", manifest=None)
+    found = step(None, status(), erased=frozenset({"vm-a"}), **moved)
     assert isinstance(found, Decision)
     assert (found.verb, found.deletes) == ("leave", ("status/host-1/vm/vm-a",))
+    assert set(found.requires) == {STATUS, Unchanged("manifest/host-1/vm-a", 0), NO_FENCE}
+
+
+@pytest.mark.parametrize("before", [None, reconciled(revision=STATUS_REVISION - 1)])
+def test_what_is_left_of_a_vm_whose_manifest_vanished_is_kept_and_its_status_goes(before: Fact[Reconciled] | None) -> None:
+    """This host was not declared dead since: somebody may want it back."""
+    found = step(None, status(), reconciled=before)
+    assert isinstance(found, Decision)
+    assert (found.verb, found.deletes) == ("clear", ("status/host-1/vm/vm-a",))
     assert set(found.requires) == {STATUS, Unchanged("manifest/host-1/vm-a", 0), NO_FENCE}
 
 
@@ -272,6 +283,7 @@ def test_each_vm_gets_its_own_step() -> None:
         manifests={name: Fact(record.key, record, 7) for name, record in told.items()},
         statuses={"vm-c": Fact("status/host-1/vm/vm-c", status("vm-c"), 9)},
         guests={"vm-d": Guest(vm="vm-d", epoch=1, boots=1, state="running")},
+        reconciled=reconciled(),
         erased=frozenset({"vm-c"}),
     )
     verbs = [(vm, found.verb) for vm, found in decide(many, NOW_S).items()]
