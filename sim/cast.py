@@ -26,7 +26,7 @@ from ucloud.host.deadman import Deadman
 from ucloud.host.lease import Lease, timing
 from ucloud.host.loop import HostLoop
 from ucloud.host.userdata import UserData
-from ucloud.hostmanager.manager import PERIOD_S, Manager
+from ucloud.hostmanager.manager import Manager
 from ucloud.image.loop import ImageLoop
 from ucloud.loop import Decider, Loop
 from ucloud.metadata import nocloud
@@ -149,7 +149,7 @@ class Control(Daemon):
             loop: Loop = ImageLoop(self.wire, view, lambda _: self._pool, self.stage, leadership)
         elif name == "hostmanager":
             manager = Manager(self.stage, HOST_TTL_S, CommandFence(""), journal, view.wake, lambda task: task())
-            loop = Decider(name, self.wire, view, manager.decide, self.stage, leadership, PERIOD_S, report=manager)
+            loop = Decider(name, self.wire, view, manager.decide, self.stage, leadership, manager.period_s, report=manager)
         else:
             loop = make(Config(), self.wire, view, cast(SystemClock, self.stage), leadership, journal)
         thread, journal_thread = self.run(process, loop), self.run(process, journal)

@@ -94,6 +94,7 @@ class Decider:
     """A loop whose only act is to commit decisions. It decides when records have changed, and every `period_s`.
 
     leadership: only the leader decides, and every decision rests on its lock; None: nobody else writes these records.
+    period_s: may be a function, which is asked before each pause.
     heeds_changes: False where only the passing of time matters.
     """
 
@@ -105,30 +106,31 @@ class Decider:
         decide: Callable[[Facts, float], Sequence[Decision]],
         clock: Clock,
         leadership: Leadership | None = None,
-        period_s: float = 10.0,
+        period_s: float | Callable[[], float] = 10.0,
         report: Report | None = None,
         heeds_changes: bool = True,
     ) -> None:
         self.name = name
         self._report = report
         self._store, self._view, self._decide, self._clock = store, view, decide, clock
-        self._leadership, self._period_s, self._heeds_changes = leadership, period_s, heeds_changes
+        self._leadership, self._heeds_changes = leadership, heeds_changes
+        self._period_s = period_s if callable(period_s) else lambda: period_s
         self._due_s = float("-inf")  # when to decide again
         self._written: dict[str, int] = {}  # key → revision: what this loop wrote and has not seen come back yet
         self._wrote_s = 0.0
 
     def step(self) -> float:
         self._refresh()
-        pause_s = self._period_s
+        pause_s = float("inf")
         lock: tuple[Unchanged, ...] = ()
         if self._leadership:
             held = self._leadership.hold(self._view)
-            pause_s = min(pause_s, self._leadership.renew_s)
+            pause_s = self._leadership.renew_s
             if self._report:
                 self._report.looked(self._view, held is not None)
             if held is None:
                 self._due_s = float("-inf")
-                return pause_s
+                return min(pause_s, self._period_s())
             lock = (held,)
         now_s = self._clock.monotonic_s()
         if now_s < self._due_s:
@@ -138,8 +140,9 @@ class Decider:
         self._due_s = float("-inf")  # until all of it is committed
         if not self._commit_all(self._decide(self._view, self._clock.now_s()), lock):
             return 0.05
-        self._due_s = now_s + self._period_s
-        return pause_s
+        period_s = self._period_s()
+        self._due_s = now_s + period_s
+        return min(pause_s, period_s)
 
     def _refresh(self) -> None:
         self._view.refresh()

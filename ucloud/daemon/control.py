@@ -9,7 +9,7 @@ from ucloud.base.config import Config
 from ucloud.daemon import drivers
 from ucloud.daemon.process import open_store, process_name, stop_on_signals
 from ucloud.driver.fence.command import CommandFence
-from ucloud.hostmanager.manager import PERIOD_S, Manager
+from ucloud.hostmanager.manager import Manager
 from ucloud.idempotency import decide as idempotency
 from ucloud.image.loop import ImageLoop, in_threads
 from ucloud.loop import Decider, Loop, run_all
@@ -39,7 +39,7 @@ def sweeper(config: Config, store: Store, view: View, clock: SystemClock, leader
 
 def hostmanager(config: Config, store: Store, view: View, clock: SystemClock, leadership: Leadership, journal: Journal) -> Loop:
     manager = Manager(clock, config.host.ttl_s, CommandFence(config.control.fence_command), journal, view.wake)
-    return Decider("hostmanager", store, view, manager.decide, clock, leadership, PERIOD_S, report=manager)
+    return Decider("hostmanager", store, view, manager.decide, clock, leadership, manager.period_s, report=manager)
 
 
 LOOPS: dict[str, tuple[Make, tuple[str, ...]]] = {  # by the name of its lock; with the prefixes that it reads

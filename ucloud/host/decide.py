@@ -122,8 +122,8 @@ def complain(status: Fact[Status] | None, error: str) -> Decision | None:
 
 
 def without_manifest(world: World, vm: str, status: Fact[Status] | None, guest: Guest | None) -> Step | None:
-    """Nothing says that this VM belongs here. Its disks stay: only a manifest deletes disks. If this host was declared dead since
-    it said anything of the VM, another one has it: what else is here of it goes. Otherwise that is kept and reported:
+    """Nothing says that this VM belongs here. Its disks stay: only a manifest deletes disks. If this host was declared dead
+    since it said anything of the VM, another one has it: what else is here of it goes. Otherwise that is kept and reported:
     somebody may want it back."""
     if guest:
         return Act(verb="kill", vm=vm, reason="no manifest names it here")

@@ -4,14 +4,14 @@ remembers in, decisions out.
 Called by the host manager's loop (`ucloud.hostmanager.manager`) in the control daemon. doc/fencing.md explains the order.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Literal
 
 import msgspec
 
 from ucloud.base.clock import timestamp
 from ucloud.model import keys
-from ucloud.model.decision import Decision, NotNewer, absent, as_seen, unchanged
+from ucloud.model.decision import Decision, NotNewer, Requirement, absent, as_seen, unchanged
 from ucloud.model.facts import Facts
 from ucloud.model.host import Alive, Endpoint, Failover, Fence, Hold, Host, Inventory, Reconciled
 from ucloud.model.image import Pool
@@ -27,6 +27,9 @@ POWERED_OFF = "the operator has said that the machine is switched off"
 CAME_BACK = "it is back and has ended every guest that was started before"
 LOCAL = "each host has its own files there: its VMs wait for it"
 NO_FENCE = "nothing cuts a dead host off it"
+RUNS = "its fence command runs"
+PACED = f"too many hosts fell silent at once: one is declared dead every {PACE_S:g} s"
+DISARMED = "the cluster is disarmed: its fence command is not run"
 
 Command = tuple[str, int, str]  # host, number of its fence, pool
 
@@ -39,16 +42,20 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in seconds. silent_s: for how long hosts have been without a heartbeat. calm_s: since the last of too many hosts
-    fell silent at once; None: they were not too many. paced_s: since a host was declared dead. quorum_s: for how much longer
-    etcd is not to be believed, as it lacked its quorum. outcomes: of fence commands."""
+    """Times in seconds. silent: hosts without a heartbeat, for so long that none is to come. calm_s: since the last of too many
+    hosts fell silent at once; None: they were not too many. paced_s: since a host was declared dead. trust_s: for how much
+    longer etcd's silence about a host means nothing: it lacked its quorum, or this process has only just begun to look.
+    outcomes: of fence commands. running: those that have not ended. others_s: for how much longer one of another control
+    process may run."""
 
     facts: Facts
-    silent_s: Mapping[str, float] = {}
+    silent: Set[str] = frozenset()
     calm_s: float | None = None
     paced_s: float = float("inf")
-    quorum_s: float = 0.0
+    trust_s: float = 0.0
     outcomes: Mapping[Command, Outcome] = {}
+    running: Set[Command] = frozenset()
+    others_s: float = 0.0
 
 
 def decide(world: World, now_s: float) -> list[Decision]:
@@ -56,49 +63,60 @@ def decide(world: World, now_s: float) -> list[Decision]:
     on it that was started before, and every manifest of it was written anew."""
     facts, decisions, silent = world.facts, list[Decision](), list[Fact[Host]]()
     for key, host in facts.all(Host).items():
-        if keys.fence(host.record.id) in facts.bad or key in facts.bad:
-            continue
+        said = {keys.fence(host.record.id), Alive.at(host.record.id), Reconciled.at(host.record.id, "reconciled")}
+        if key in facts.bad or said & facts.bad.keys():
+            continue  # whether it lives, or what it was told, is not known
         fence = facts.get(Fence, keys.fence(host.record.id))
         alive = facts.get(Alive, Alive.at(host.record.id))
         if host.record.removed_at and not alive and is_empty(facts, host.record.id):
             decisions.append(forget(facts, host, fence))
         elif fence:
             decisions += advance(world, host, fence, alive)
-        elif not alive and host.record.id in world.silent_s and is_known(facts, host.record.id):
+        elif not alive and host.record.id in world.silent and is_known(facts, host.record.id):
             silent.append(host)
-    why = why_not(world, silent)
-    if silent and not why:
+    why = why_not(world)
+    if not why:
         paced = silent[:1] if world.calm_s is not None else silent
         decisions += [declare(world, host, now_s) for host in paced]
-    return decisions + hold(facts, why, [host.record for host in silent], now_s)
+        silent = silent[len(paced) :]
+    return decisions + hold(facts, why or PACED, [host.record for host in silent], now_s)
 
 
-def why_not(world: World, silent: Sequence[Fact[Host]]) -> str:
+def why_not(world: World) -> str:
     """Why no host is declared dead now, in words; "" if there is no reason."""
     facts = world.facts
     failover = facts.get(Failover, Failover.at("failover"))
+    if Failover.at("failover") in facts.bad:
+        return "whether the cluster is armed cannot be read; ucloud cluster arm or disarm writes it anew"
     if failover and not failover.record.armed:
         given = f": {failover.record.reason}" if failover.record.reason else ""
-        return f"the cluster is disarmed{given}; `ucloud cluster arm` ends that"
+        return f"the cluster is disarmed{given}; ucloud cluster arm ends that"
     if not any(is_refuge(facts, host.record) for host in facts.all(Host).values()):
         return "no other host is alive and enabled: nothing could go there"
-    if world.quorum_s > 0:
-        return "etcd has lacked its quorum until just now: hosts get the time to be heard again"
+    if world.trust_s > 0:
+        return "etcd lacked its quorum, or this process began to look, just now: hosts get the time to be heard"
     if world.calm_s is not None and world.calm_s < STORM_S:
         return f"too many hosts fell silent at once, which looks like a fault of the network: waiting {STORM_S:g} s"
     if world.calm_s is not None and world.paced_s < PACE_S:
-        return f"too many hosts fell silent at once: one is declared dead every {PACE_S:g} s"
+        return PACED
     return ""
+
+
+def is_armed(facts: Facts) -> bool:
+    """Not if nobody can tell."""
+    failover = facts.get(Failover, Failover.at("failover"))
+    return Failover.at("failover") not in facts.bad and (failover is None or failover.record.armed)
 
 
 def is_known(facts: Facts, host: str) -> bool:
     """It has lived before: one that was only just added may be on its way."""
-    return facts.get(Inventory, Inventory.at(host, "inventory")) is not None
+    inventory = Inventory.at(host, "inventory")
+    return facts.get(Inventory, inventory) is not None or inventory in facts.bad
 
 
 def is_refuge(facts: Facts, host: Host) -> bool:
-    here = facts.get(Alive, Alive.at(host.id)) and not facts.get(Fence, keys.fence(host.id))
-    return bool(here) and host.enabled and not host.removed_at
+    alive, fence = facts.get(Alive, Alive.at(host.id)), facts.get(Fence, keys.fence(host.id))
+    return bool(alive and not alive.record.degraded and not fence and host.enabled and not host.removed_at)
 
 
 def are_too_many(silent: int, hosts: int) -> bool:
@@ -106,9 +124,12 @@ def are_too_many(silent: int, hosts: int) -> bool:
 
 
 def hold(facts: Facts, why: str, silent: Sequence[Host], now_s: float) -> list[Decision]:
-    """Said aloud while something is at stake, and taken back."""
+    """Said aloud while VMs could be brought back elsewhere, and taken back. silent: whom nobody declares dead now."""
+    if Hold.at("hold") in facts.bad:
+        return []
     before = facts.get(Hold, Hold.at("hold"))
-    at_stake = tuple(host.id for host in silent if uses(facts, host.id)) if why else ()
+    shared = {pool.record.name for pool in facts.all(Pool).values() if pool.record.shared}
+    at_stake = tuple(host.id for host in silent if shared & uses(facts, host.id))
     if not at_stake:
         gone = Decision(verb="go on", key=Hold.at("hold"), reason="nothing is held any more", deletes=(Hold.at("hold"),))
         return [msgspec.structs.replace(gone, requires=(unchanged(before),))] if before else []
@@ -144,6 +165,8 @@ def declare(world: World, host: Fact[Host], now_s: float) -> Decision:
         unchanged(host),
         as_seen(Failover.at("failover"), failover),
         as_seen(Reconciled.at(id, "reconciled"), said),
+        *([unchanged(inventory)] if inventory else []),
+        *proven(facts, fence.proofs),
     )
     return Decision(verb="declare", key=fence.key, reason=summary(fence), puts=(fence,), requires=requires)
 
@@ -153,15 +176,27 @@ def advance(world: World, host: Fact[Host], fence: Fact[Fence], alive: Fact[Aliv
     told = with_proofs(world, host.record, fence.record)
     if told != fence.record:
         verb = "fence" if (told.phase, told.proofs) != (fence.record.phase, fence.record.proofs) else "try"
-        requires = (unchanged(fence), unchanged(host))
+        requires = (unchanged(fence), unchanged(host), *proven(facts, told.proofs.keys() - fence.record.proofs.keys()))
         return [Decision(verb=verb, key=fence.key, reason=summary(told), puts=(told,), requires=requires)]
     reconciled = has_reconciled(facts, fence.record)
-    if fence.record.phase == "fenced" and alive and reconciled and are_all_newer(facts, id, fence.revision):
+    is_safe = fence.record.phase == "fenced" and not may_be_hit(world, id)
+    if is_safe and alive and reconciled and are_all_newer(facts, id, fence.revision):
         reason = f"it has ended all guests that were started before, and is used again (fence {fence.record.number})"
         manifests = keys.manifests(id)
         rests_on = (unchanged(fence), unchanged(alive), unchanged(reconciled), NotNewer(manifests, facts.seen(manifests)))
         return [Decision(verb="lift", key=fence.key, reason=reason, deletes=(fence.key,), requires=rests_on)]
     return []
+
+
+def may_be_hit(world: World, host: str) -> bool:
+    """By a fence command that was begun before it came back: in use again, it would be cut off once more."""
+    has_commands = any(pool.record.shared and pool.record.fence == "command" for pool in world.facts.all(Pool).values())
+    return any(command[0] == host for command in world.running) or (has_commands and world.others_s > 0)
+
+
+def proven(facts: Facts, pools: Iterable[str]) -> Iterable[Requirement]:
+    """What a proof rests on: the pool is still one for which it is one."""
+    return [unchanged(pool) for pool in facts.all(Pool).values() if pool.record.name in pools]
 
 
 def with_proofs(world: World, host: Host, fence: Fence) -> Fence:
@@ -188,13 +223,16 @@ def with_proofs(world: World, host: Host, fence: Fence) -> Fence:
             proofs[pool.name] = outcome.proof
         else:
             waits = waits or outcome is None
-            errors[pool.name] = outcome.error if outcome else "its fence command runs"
+            errors[pool.name] = outcome.error if outcome else fence.errors.get(pool.name, RUNS if is_armed(facts) else DISARMED)
     phase: Literal["fencing", "fenced"] = "fencing" if waits and not proofs and fence.phase == "fencing" else "fenced"
     return msgspec.structs.replace(fence, phase=phase, proofs=proofs, errors=errors)
 
 
 def commands(facts: Facts) -> Iterable[tuple[Command, Host, str]]:
-    """Fence commands that are to be run, with their host and its address, "" where it is not known; each until it succeeds."""
+    """Fence commands that are to be run, with their host and its address, "" where it is not known; each until it succeeds, and
+    none while the cluster is disarmed."""
+    if not is_armed(facts):
+        return
     pools = {fact.record.name for fact in facts.all(Pool).values() if fact.record.shared and fact.record.fence == "command"}
     for fence in (fact.record for fact in facts.all(Fence).values()):
         host, unproven = facts.get(Host, Host.at(fence.host)), pools - fence.proofs.keys()

@@ -1,7 +1,10 @@
 """What the host manager remembers between two looks: since when hosts are silent, and what became of fence commands.
 
-Made by the control daemon, which gives `decide` and this object itself, as the report, to `ucloud.loop.Decider`. A new leader
-begins with nothing: it waits no less than the old one would have, and runs commands that are under way once more.
+Made by the control daemon, which gives `decide` and this object itself, as the report, to `ucloud.loop.Decider`. Who stands by
+looks, too; a new leader waits no less than the old one would have, and runs commands that are under way once more.
+
+A host is silent only when its heartbeat has been gone for half a TTL by this process's own clock: its next renewal, which comes
+after a quarter, puts a heartbeat back that etcd took away too early (doc/fencing.md, chapter 3).
 """
 
 import logging
@@ -14,6 +17,7 @@ import msgspec
 
 from ucloud.base.clock import Clock
 from ucloud.base.errors import Temporary
+from ucloud.driver.fence.contract import TIMEOUT_S
 from ucloud.driver.fence.contract import Fence as Hands
 from ucloud.hostmanager.decide import STORM_S, Command, Outcome, World, are_too_many, commands, decide, is_known
 from ucloud.model import keys
@@ -26,7 +30,8 @@ from ucloud.store.journal import Journal
 log = logging.getLogger("ucloud.hostmanager")
 
 PERIOD_S = 1.0
-GRACE_S = 5.0  # and one TTL, after etcd had no quorum
+GRACE_S = 5.0  # and one TTL, after etcd had no quorum, and from the first look on
+PATIENCE = 0.5  # of a TTL
 LATE_S = 1.0  # more than a TTL between two looks: etcd did not answer
 AGAIN_S, LONGEST_S = 2.0, 60.0  # until a fence command that failed is run again
 DONE = {
@@ -65,13 +70,16 @@ class Manager:
         begin: Callable[[Task], None] = in_thread,
     ) -> None:
         self._clock, self._ttl_s, self._hands, self._journal = clock, ttl_s, hands, journal
+        self._patience_s = PATIENCE * ttl_s
         self._wake, self._begin = wake, begin
-        self._silent: dict[str, float] = {}  # host → when it fell silent, as far as this process has seen
-        self._fell: dict[str, float] = {}  # the same, also of hosts that are heard again, for STORM_S
+        self._gone: dict[str, float] = {}  # host → since when it has no heartbeat, as far as this process has seen
+        self._silent: set[str] = set()  # those that are gone for long enough
+        self._fell: dict[str, float] = {}  # host → when it fell silent, also of those that are heard again, for STORM_S
         self._storm_s: float | None = None  # when the last one of too many fell silent
         self._declared_s = float("-inf")
-        self._looked_s: float | None = None
-        self._believe_s = float("-inf")  # from when on etcd's silence about a host means something
+        self._looked_s = float("-inf")
+        self._believe_s = 0.0  # from when on etcd's silence about a host means something
+        self._led_s: float | None = None  # since when this process leads
         self._outcomes: dict[Command, Outcome] = {}
         self._retries: dict[Command, Retry] = {}
         self._running: set[Command] = set()
@@ -82,32 +90,42 @@ class Manager:
     def looked(self, facts: Facts, leads: bool) -> None:
         """Also who stands by remembers, so that it knows as much when it leads."""
         now_s = self._clock.monotonic_s()
-        if self._looked_s is not None and now_s - self._looked_s > self._ttl_s + LATE_S:
+        if now_s - self._looked_s > self._ttl_s + LATE_S:
             self._believe_s = now_s + self._ttl_s + GRACE_S
         self._looked_s = now_s
-        silent = {fact.record.id for fact in facts.all(Host).values() if not facts.get(Alive, Alive.at(fact.record.id))}
-        for host in silent - self._silent.keys():
-            if is_known(facts, host) and self._is_undeclared(facts, host):
-                self._fell[host] = now_s
-        self._silent = {host: self._silent.get(host, now_s) for host in silent}
+        self._led_s = (now_s if self._led_s is None else self._led_s) if leads else None
+        gone = {fact.record.id for fact in facts.all(Host).values() if not facts.get(Alive, Alive.at(fact.record.id))}
+        self._gone = {host: self._gone.get(host, now_s) for host in gone}
+        silent = {host for host, since_s in self._gone.items() if now_s - since_s >= self._patience_s and is_known(facts, host)}
+        undeclared = {host for host in silent if facts.get(Fence, keys.fence(host)) is None}
+        self._fell |= dict.fromkeys(undeclared - self._silent, now_s)
         self._fell = {host: at_s for host, at_s in self._fell.items() if now_s - at_s < STORM_S}
+        self._silent = silent
         if are_too_many(len(self._fell), len(facts.all(Host))):
             self._storm_s = max(self._fell.values())
-        elif self._storm_s is not None and not any(self._is_undeclared(facts, host) for host in self._silent):  # over
+        elif self._storm_s is not None and not undeclared:  # over
             self._storm_s = None
+
+    def period_s(self) -> float:
+        """Until the next one that is gone counts as silent, or PERIOD_S."""
+        now_s = self._clock.monotonic_s()
+        due_s = [since_s + self._patience_s - now_s for host, since_s in self._gone.items() if host not in self._silent]
+        return min([PERIOD_S, *(wait_s for wait_s in due_s if wait_s > 0)])
 
     def decide(self, facts: Facts, now_s: float) -> list[Decision]:
         at_s = self._clock.monotonic_s()
         self._run_commands(facts, at_s)
         with self._lock:
-            outcomes = dict(self._outcomes)
+            outcomes, running = dict(self._outcomes), frozenset(self._running)
         world = World(
             facts=facts,
-            silent_s={host: at_s - since_s for host, since_s in self._silent.items()},
+            silent=frozenset(self._silent),
             calm_s=None if self._storm_s is None else at_s - self._storm_s,
             paced_s=at_s - self._declared_s,
-            quorum_s=max(0.0, self._believe_s - at_s),
+            trust_s=max(0.0, self._believe_s - at_s),
             outcomes=outcomes,
+            running=running,
+            others_s=max(0.0, (self._led_s or 0.0) + TIMEOUT_S - at_s),
         )
         return decide(world, now_s)
 
@@ -117,9 +135,6 @@ class Manager:
         if word := DONE.get(decision.verb):
             host = facts.get(Host, Host.at(decision.key.partition("/")[2]))
             self._journal.say(News(word, decision.reason), decision.key, host.record.name if host else "")
-
-    def _is_undeclared(self, facts: Facts, host: str) -> bool:
-        return facts.get(Fence, keys.fence(host)) is None
 
     # Fence commands.
 
@@ -138,15 +153,20 @@ class Manager:
     def _run(self, command: Command, host: Host, address: str) -> None:
         """May be another thread."""
         _, _, pool = command
+        outcome = Outcome(error="its fence command broke off, see the log of the control daemon")
         try:
             outcome = Outcome(proof=self._hands.cut_off(pool, host.name, address, host.id))
         except Temporary as error:
             log.warning("%s cannot be cut off %s: %s", host.name, pool, error.message)
             outcome = Outcome(error=error.message)
+        finally:
+            self._keep(command, outcome)
+        self._wake()
+
+    def _keep(self, command: Command, outcome: Outcome) -> None:
         with self._lock:
             retry = self._retries.setdefault(command, Retry())
             retry.due_s = self._clock.monotonic_s() + min(LONGEST_S, AGAIN_S * 2.0 ** min(retry.times, 16))
             retry.times += 1
             self._outcomes[command] = outcome
             self._running.discard(command)
-        self._wake()

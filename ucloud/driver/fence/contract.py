@@ -3,6 +3,8 @@ beside it passes the same contract tests."""
 
 from typing import Protocol
 
+TIMEOUT_S = 30.0  # nothing of it goes on for longer, even if who called it is gone
+
 
 class Fence(Protocol):
     def cut_off(self, pool: str, name: str, address: str, id: str) -> str:
