@@ -18,16 +18,23 @@ echo "$reason."
 
 
 def advertised(interface: str) -> dict[str, str]:
-    """What the one router says when asked, by rdisc6's words. Of several it would be the first."""
+    """What the one router says when asked, by rdisc6's words; what it says of a prefix begins with that, as there may be several.
+    Of several routers it would be the first."""
     said = ""
     until_s = time.monotonic() + PATIENCE_S
     while "from" not in said and time.monotonic() < until_s:
         said = subprocess.run(
             ["rdisc6", "-1", interface], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         ).stdout
-    fields = (line.partition(":") for line in said.splitlines() if " : " in line or ": " in line)
+    found, option = dict[str, str](), ""
+    for line in (line for line in said.splitlines() if ": " in line):
+        name, value = (word.strip() for word in line.split(":", 1))
+        if line.startswith("  "):  # about the option above it
+            found[f"{option} {name}"] = value
+        else:
+            found[name], option = value, value
     sender = re.search(r"from (\S+)", said)
-    return {name.strip(): value.strip() for name, _, value in fields} | {"from": sender[1] if sender else ""}
+    return found | {"from": sender[1] if sender else ""}
 
 
 class Client:
