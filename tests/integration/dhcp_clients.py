@@ -18,8 +18,8 @@ echo "$reason."
 
 
 def advertised(interface: str) -> dict[str, str]:
-    """What the one router says when asked, by rdisc6's words; what it says of a prefix begins with that, as there may be several.
-    Of several routers it would be the first."""
+    """What the one router says when asked, by rdisc6's words. What it says of a prefix begins with that, as there may be
+    several. Of several routers it would be the first."""
     said = ""
     until_s = time.monotonic() + PATIENCE_S
     while "from" not in said and time.monotonic() < until_s:
