@@ -15,7 +15,7 @@ from ucloud.api.vm import VmAccepted, accepted, change, living, vm_of
 from ucloud.base.errors import Conflict, Invalid, NoCapacity
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.decision import absent, unchanged
+from ucloud.model.decision import as_seen, unchanged
 from ucloud.model.network import Network, Port
 from ucloud.model.vm import Vm
 
@@ -72,9 +72,9 @@ def detach_vm(reference: str, body: VmDetach) -> VmAccepted:
         if port is None:
             raise Conflict(f"{vm.record.name} is not on the network {wanted.record.name}")
         wish = change(vm, ports=tuple(other for other in vm.record.ports if other is not port))
-        book = Port.at(port.network, id)
-        if get(Port, book) is None:  # no host was told of it, so that nobody will say that it is gone
-            wish.requires.append(absent(book))
+        entry = get(Port, Port.at(port.network, id))
+        wish.requires.append(as_seen(Port.at(port.network, id), entry))  # who frees the claims depends on it
+        if entry is None:  # no host was told of it, so that nobody will say that it is gone
             wish.deletes += keys.port_claims(id, port)
         return wish
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.api.cloud import NETWORK, NOW, Cloud
 from ucloud.ipam import allocate
 from ucloud.model import eui64
-from ucloud.model.network import Network
+from ucloud.model.network import Network, Port
 from ucloud.model.record import encode
 from ucloud.model.vm import Placement, Vm
 
@@ -184,6 +184,24 @@ def test_a_host_that_is_told_meanwhile_keeps_the_claims(ready: Cloud, monkeypatc
     monkeypatch.setattr(ready.store, "commit", race)
     act(ready, "detach")
     assert claims(ready, network) == before
+
+
+def test_a_vm_that_loses_its_dead_host_meanwhile_leaves_no_claims(ready: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler, which found no other host with room, takes the entry away without writing the VM."""
+    network = add_network(ready)
+    id, _ = ready.add_vm("web", networks=["backend"])
+    ready.place(id, ready.add_host())
+    commit, raced = ready.store.commit, list[bool]()
+
+    def race(*arguments: Any, **more: Any) -> int:
+        if not raced:
+            raced.append(True)
+            commit(deletes=[Port.at(network, id)])
+        return commit(*arguments, **more)
+
+    monkeypatch.setattr(ready.store, "commit", race)
+    act(ready, "detach")
+    assert claims(ready, network) == set()
 
 
 def test_what_the_state_does_not_allow(ready: Cloud) -> None:
