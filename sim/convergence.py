@@ -8,7 +8,7 @@ from sim.handouts import wrong_handouts
 from sim.wired import wrong_networks
 from ucloud.model import keys
 from ucloud.model.bookkeeping import Unique
-from ucloud.model.host import Endpoint, Fence
+from ucloud.model.host import Endpoint, Fence, Inventory
 from ucloud.model.image import Image, ImageState
 from ucloud.model.key import Key
 from ucloud.model.record import Record, decode
@@ -50,6 +50,19 @@ def wrong_records(cloud: "Cloud") -> Iterator[str]:
         endpoint = record(cloud, Endpoint, Endpoint.at(host.name, "endpoint"))
         if endpoint is None or endpoint.token != host.token:
             yield f"{host.name} has not said where it is reached"
+        if reported(cloud, host) != strays(cloud, host):
+            yield f"{host.name} reports {reported(cloud, host)} as left there, and there is {strays(cloud, host)}"
+
+
+def strays(cloud: "Cloud", host: "HostNode") -> frozenset[str]:
+    """VMs of which a host has something that nobody has told it of, nor it anybody."""
+    known = (*cloud.store.list(keys.manifests(host.name)).items, *cloud.store.list(f"{keys.statuses(host.name)}vm/").items)
+    return host.machine.hypervisor.traces() - {item.key.rpartition("/")[2] for item in known}
+
+
+def reported(cloud: "Cloud", host: "HostNode") -> frozenset[str]:
+    said = record(cloud, Inventory, Inventory.at(host.name, "inventory"))
+    return frozenset(said.stray_vms if said else ())
 
 
 def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
@@ -60,7 +73,8 @@ def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
         if any(owner == id for owner, _ in pool.disks()):
             yield f"{id} is deleted, but its disk in {pool.name} is not"
     for host in cloud.hosts:
-        if id in host.machine.hypervisor.traces():
+        mended = Status.at(host.name, "vm", id) in cloud.invariants.records.once_spoiled  # by a hand, and looks new since
+        if id in host.machine.hypervisor.traces() and not (mended and id in reported(cloud, host)):
             yield f"{id} is deleted, but there is a trace of it on {host.name}"
         if any(id in repr([value for value in memory.values() if isinstance(value, dict)]) for memory in host.memories()):
             yield f"{id} is deleted, but the daemon of {host.name} remembers it"
