@@ -4,6 +4,7 @@ Called by the host's loop (`ucloud.host.loop`), which never has two steps of one
 again: nothing here depends on how far an earlier one came, only on what is there now.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
@@ -43,7 +44,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     errors: what the last step failed with. held: acts that are not due (again) yet. asked_s: for how long the guest has
     been asked to power down. erased: VMs of which, under their present manifest, everything was removed. wired: VMs
-    that have ports here, or parts of them, and the ports' MACs. may_start: this host has its lease.
+    that have ports here, or parts of them, and the ports' MACs. may_start: this host has its lease. memory_mib: for
+    guests; where all VMs told of need more, `manifests`, `statuses` and `guests` are those of all.
 
     fence: this host was declared dead. reconciled: the last one of which it said that nothing is left running. boot: of this
     machine. at_rest: no act and no commit was under way when the guests were looked at. is_clean: whatever was left of any
@@ -61,6 +63,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     wired: Mapping[str, frozenset[str]] = {}
     power_down_s: float = 90.0
     may_start: bool = True
+    memory_mib: float = math.inf
     fence: Fact[Fence] | None = None
     reconciled: Fact[Reconciled] | None = None
     boot: str = ""
@@ -74,6 +77,7 @@ def decide(world: World, now_s: float) -> dict[str, Step]:
     if world.fence:
         return reconcile(world, world.fence)
     steps: dict[str, Step] = {}
+    no_room = without_room(world)
     for vm in sorted({*world.manifests, *world.statuses, *world.guests}):
         manifest, status, guest = world.manifests.get(vm), world.statuses.get(vm), world.guests.get(vm)
         if manifest is None:
@@ -85,7 +89,7 @@ def decide(world: World, now_s: float) -> dict[str, Step]:
         elif manifest.record.want == "stopped":
             step = stop(world, manifest, status, guest, now_s)
         else:
-            step = run(world, manifest, status, guest, now_s)
+            step = run(world, manifest, status, guest, now_s, no_room.get(vm, ""))
         if isinstance(step, Act) and (vm, step.verb) in world.held:
             step = complain(status, world.errors.get(vm, ""))
         if isinstance(step, Decision):
@@ -93,6 +97,36 @@ def decide(world: World, now_s: float) -> dict[str, Step]:
         if step:
             steps[vm] = step
     return steps
+
+
+def without_room(world: World) -> dict[str, str]:
+    """VMs that are not started, and why: a host may come back with less memory than it had. Who runs stays; of the others those
+    that have run here for longest come first, as far as there is room."""
+    told = [fact.record for fact in world.manifests.values()]
+    left_mib = world.memory_mib - sum(manifest.memory_mib for manifest in told if manifest.vm in world.guests)
+    found = {}
+    for manifest in sorted(told, key=lambda manifest: (since(world, manifest.vm), manifest.vm)):
+        if manifest.want != "running" or manifest.vm in world.guests or is_off(world, manifest):
+            continue
+        if manifest.memory_mib <= left_mib:
+            left_mib -= manifest.memory_mib
+        else:
+            has = f"this host has {world.memory_mib:.0f} MiB for guests, of which {max(0.0, left_mib):.0f} are free"
+            found[manifest.vm] = f"{has}: it needs {manifest.memory_mib}"
+    return found
+
+
+def since(world: World, vm: str) -> str:
+    """Behind all others if nothing was said of it yet."""
+    return world.statuses[vm].record.since if vm in world.statuses else "~"
+
+
+def is_off(world: World, told: Manifest) -> bool:
+    """Its guest has powered itself off, and this boot is not begun again."""
+    status = world.statuses.get(told.vm)
+    if status is None or (status.record.epoch, status.record.boots) != (told.epoch, told.boots):
+        return told.powered_off
+    return status.record.phase == "off"
 
 
 def reconcile(world: World, fence: Fact[Fence]) -> dict[str, Step]:
@@ -159,8 +193,10 @@ def stop(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gu
     return end(world, manifest, status, guest, "told to stop", now_s)
 
 
-def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None, now_s: float) -> Step | None:
-    """A guest runs once for each (epoch, boots), unless it crashed."""
+def run(
+    world: World, manifest: Fact[Manifest], status: Fact[Status] | None, guest: Guest | None, now_s: float, no_room: str
+) -> Step | None:
+    """A guest runs once for each (epoch, boots), unless it crashed. no_room: why it is not started."""
     told = manifest.record
     wired = world.wired.get(told.vm, frozenset())
     if guest is None and wired and not world.may_start:  # it is about to be elsewhere, if it is not yet
@@ -185,8 +221,8 @@ def run(world: World, manifest: Fact[Manifest], status: Fact[Status] | None, gue
     if phase == "running":
         error = "the guest's process ended unexpectedly"
         return say(world, manifest, status, "starting", now_s, crashes=crashes + 1, error=error)
-    said = say(world, manifest, status, "starting", now_s, crashes=crashes, error=status.record.error)
-    return said or Act(verb="start", vm=told.vm, reason=f"boot {told.boots}", manifest=told)
+    said = say(world, manifest, status, "starting", now_s, crashes=crashes, error=no_room or status.record.error)
+    return said if said or no_room else Act(verb="start", vm=told.vm, reason=f"boot {told.boots}", manifest=told)
 
 
 def has_its_ports(guest: Guest, told: Manifest) -> bool:

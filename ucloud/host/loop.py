@@ -86,6 +86,7 @@ class HostLoop:
         self._memory = Memory(clock, lambda: network.wired)
         self._is_clean = False  # whatever was left of guests was ended under the fence that is there
         self._trimmed_s = clock.monotonic_s()
+        self._is_crowded = False  # there is not enough memory for all that it is told of
         self._due: set[str] = set()  # VMs of which something changed, or whose step had to wait
         self._stepped_s = self._looked_s = float("-inf")  # when last, and when last at all VMs
         self._guests_changed = threading.Event()
@@ -115,7 +116,8 @@ class HostLoop:
         now_s = self._clock.monotonic_s()
         self._due.update(self._memory.due(self._stepped_s))
         self._note_fence()
-        everything = now_s - self._looked_s >= PERIOD_S or self._acts.fenced > 0 or self.host in self._due
+        looked_long_ago = now_s - self._looked_s >= PERIOD_S
+        everything = looked_long_ago or self._acts.fenced > 0 or self._is_crowded or self.host in self._due
         world = msgspec.structs.replace(self._look(None if everything else self._due), at_rest=not busy)
         if everything:
             self._network.keep(with_network(world), world.manifests.keys(), self._unreadable(None))
@@ -140,6 +142,9 @@ class HostLoop:
                     self._due.add(vm)
                 case _:  # a fence, or what this host says of itself
                     self._looked_s = float("-inf")
+        if self._view.changed:
+            told_mib = sum(fact.record.memory_mib for fact in self._view.all(Manifest).values())
+            self._is_crowded = told_mib > self._inventory.memory_mib
 
     def _note_fence(self) -> None:
         """Whatever failed before it came, or while it was there, is tried again at once."""
@@ -181,6 +186,7 @@ class HostLoop:
             wired=self._network.wired,
             power_down_s=self._power_down_s,
             may_start=self._may_start(),
+            memory_mib=self._inventory.memory_mib,
             fence=self._view.get(Fence, keys.fence(self.host)),
             reconciled=reconciled,
             boot=self._inventory.boot,
