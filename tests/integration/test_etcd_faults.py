@@ -21,6 +21,7 @@ from tests.integration.people import Remembered
 from tests.integration.plain import ETCD, bugs
 from tests.integration.rounds import Rounds
 from tests.integration.slow_proxy import SlowProxy, slow_proxy
+from ucloud.model.host import Reconciled
 from ucloud.store.etcd import EtcdStore
 
 QUOTA_BYTES = 32 << 20
@@ -121,6 +122,11 @@ def guests_of(cloud: PlainCloud) -> dict[str, object]:
     return {vm: trace.guest for name in cloud.host_ids for vm, trace in traces(cloud.guests_dir(name)).items()}
 
 
+def logs_of(cloud: PlainCloud) -> dict[str, bytes]:
+    """What the guests of each VM have written: a line for every boot."""
+    return {vm: trace.log for name in cloud.host_ids for vm, trace in traces(cloud.guests_dir(name)).items()}
+
+
 def fill(cloud: PlainCloud) -> None:
     number = 0
     while "NOSPACE" not in etcdctl(cloud, "alarm", "list"):
@@ -212,10 +218,13 @@ def leaders_stay(store: EtcdStore, for_s: float) -> bool:
 
 @pytest.mark.parametrize("fast_s", [3600.0, -3600.0])
 def test_clocks_an_hour_off(rounds: Rounds[FaultyCloud], fast_s: float) -> None:
-    """Of a host and of a control process. Only for people do records hold the time of day."""
+    """Of a host and of a control process. Only for people do records hold the time of day: no lease depends on it, so no host
+    is declared dead and no guest ends."""
     cloud = rounds.cloud
     told = create(cloud, 6, "before")
-    honest = {name: cloud.daemons[name] for name in ("host-1", "control-1")}
+    rounds.check(told)
+    before = logs_of(cloud)
+    honest = {name: cloud.daemons[name] for name in ("host-1", "lease-1", "control-1")}
     for name, process in honest.items():
         process.kill()
         kind, file = name.partition("-")[0], cloud.directory / f"{name}.toml"
@@ -228,6 +237,8 @@ def test_clocks_an_hour_off(rounds: Rounds[FaultyCloud], fast_s: float) -> None:
         told += create(cloud, 6, "wrong")
         cloud.daemons["control-2"].start()
         rounds.check(told)
+        assert before.items() <= logs_of(cloud).items()
+        assert [name for name, id in cloud.host_ids.items() if rounds.store.get(Reconciled.at(id, "reconciled"))] == []
     finally:
         for name, process in honest.items():
             cloud.daemons[name].kill()
