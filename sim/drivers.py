@@ -219,6 +219,9 @@ class SimHypervisor:
     def detach(self, vm: str, mac: str) -> None:
         self._hands.do("detach", lambda: self._machine.detach(vm, mac))
 
+    def resume(self, vm: str) -> None:
+        self._hands.do("resume", lambda: self._machine.hypervisor.resume(vm))
+
     def power_down(self, vm: str) -> None:
         self._hands.do("power-down", lambda: self._machine.press(vm))
 

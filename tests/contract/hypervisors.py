@@ -54,6 +54,12 @@ class HypervisorWorld(Protocol):
     def echo(self, driver: Hypervisor, vm: str) -> GuestSpec:
         """A guest that runs, and echoes what is typed."""
 
+    def fill(self, driver: Hypervisor, vm: str) -> None:
+        """A guest that writes to its disk, for which there is no room."""
+
+    def make_room(self, driver: Hypervisor, vm: str) -> None:
+        """For all that this one wants to write."""
+
     def nic(self, number: int) -> GuestNic:
         """A network interface with a tap that nobody uses."""
 
@@ -106,6 +112,13 @@ class FakeWorld:
     def echo(self, driver: FakeHypervisor, vm: str) -> GuestSpec:
         driver.start(spec := self.spec(vm))
         return spec
+
+    def fill(self, driver: FakeHypervisor, vm: str) -> None:
+        driver.start(self.spec(vm))
+        driver.fill(vm)
+
+    def make_room(self, driver: FakeHypervisor, vm: str) -> None:
+        driver.full.remove(vm)
 
     def nic(self, number: int) -> GuestNic:
         return GuestNic(mac=mac(number), tap=f"ut{number}", mtu=1430)
@@ -163,6 +176,14 @@ LET_GO = (
     b"\x41\x83\xf9\x10\x72\xe8"  # ecx + 1; below 16? then next
     b"\xf4\xeb\xe2"              # hlt; look again
 )
+WRITE = (
+    b"\xb8\x00\x43\xb2\x80"            # ah = 0x43, write sectors; dl = the first disk
+    b"\xbe\x60\x7c\xcd\x13"            # si = where it says which (`SECTORS`); do it
+    b"\x66\x81\x06\x68\x7c\x80\0\0\0"  # 64 KiB further on the next time
+    b"\xba\xf8\x03\xb0\x2e\xee"        # a dot to COM1
+    b"\xf4\xeb\xe4"                    # hlt, until the BIOS' clock ticks; again
+)
+SECTORS = b"\x10\0\x01\0\0\x7c\0\0\x80\0\0\0\0\0\0\0"  # one, from 0x7c00, to the 128th
 AGAIN = b"\xeb" + bytes([256 + 11 - (len(PRINT) + 2)])  # jmp to where PRINT sets si, its twelfth byte
 # fmt: on
 
@@ -177,6 +198,7 @@ PROGRAMS = {
     "brief": boot_sector(PRINT + POWER_OFF),
     "talkative": boot_sector(PRINT + AGAIN),
     "echo": boot_sector(PRINT + ECHO),
+    "writer": boot_sector((PRINT + WRITE).ljust(0x60, b"\xf4") + SECTORS),
     "keeper": boot_sector(PRINT + WAIT_FOR_KEY + LISTEN + WAIT_FOR_KEY + LET_GO),
 }
 
@@ -189,6 +211,7 @@ class QemuWorld:
         self.directory = Path(tempfile.mkdtemp(prefix="ucloud-test-"))
         self.directory.chmod(0o711)
         self._drivers: list[QemuHypervisor] = []
+        self.small: Path | None = None  # a file system for one guest's disk
         self._outside: int | None = None  # the network namespace that this process left
         for name, sector in PROGRAMS.items():
             raw = self.directory / f"{name}.raw"
@@ -237,6 +260,18 @@ class QemuWorld:
         driver.start(spec := self.spec(vm, program="echo"))
         wait_for(lambda: HELLO in driver.log(vm).data, "the guest to boot")
         return spec
+
+    def fill(self, driver: Hypervisor, vm: str) -> None:
+        """On a file system of 1 MiB."""
+        self.small = self.directory / "small"
+        self.small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=711", "tmpfs", self.small], check=True)
+        disk = self.small / f"{vm}.disk"
+        _qemu_img("create", "-f", "qcow2", "-b", str(self.image("writer")), "-F", "qcow2", str(disk), "4M")
+        driver.start(msgspec.structs.replace(self.spec(vm), disks=(GuestDisk(name="root", path=str(disk)),)))
+
+    def make_room(self, driver: Hypervisor, vm: str) -> None:
+        subprocess.run(["mount", "-o", "remount,size=16m", str(self.small)], check=True)
 
     def nic(self, number: int) -> GuestNic:
         """In a network namespace of this thread's own, which needs no tidying up."""
@@ -309,6 +344,8 @@ class QemuWorld:
                 driver.close()
             for run_dir in (self.directory / "run").glob("*"):
                 self._forget_all(run_dir)
+            if self.small:
+                subprocess.run(["umount", self.small], check=True)
             assert not self.mounts()
         finally:  # even if the driver under test could not
             for pid, command in _qemus():

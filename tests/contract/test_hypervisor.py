@@ -78,6 +78,24 @@ def test_a_guest_is_leased_if_it_was_asked_for_and_from_then_on_when_it_is_guard
         assert heir.actual()[vm].leased == spec.leased, "what was said of its last guest does not count"
 
 
+def test_a_guest_without_space_stands_still_until_there_is_some(world: HypervisorWorld, driver: Hypervisor) -> None:
+    driver.resume(VM)
+    wake = woken(driver)
+    world.fill(driver, VM)
+    wait_for(lambda: driver.actual()[VM].state == "no-space", "the disk to be full")
+    wait_for(wake.is_set, "somebody to be told")
+    driver.resume(VM)
+    wait_for(lambda: driver.actual()[VM].state == "no-space", "the disk to be as full as before")
+    world.make_room(driver, VM)
+    driver.close()
+    heir = world.driver()
+    wait_for(lambda: heir.actual()[VM].state == "no-space", "that to be found by looking")
+    heir.resume(VM)
+    wait_for(lambda: heir.actual()[VM].state == "running", "the guest to go on")
+    heir.resume(VM)
+    assert heir.actual()[VM].state == "running"
+
+
 def test_what_runs_cannot_be_started(world: HypervisorWorld, driver: Hypervisor) -> None:
     driver.start(world.spec(VM))
     with pytest.raises(Conflict):

@@ -41,6 +41,8 @@ class Acts:
             self._wire(act.manifest)
         elif act.verb == "unwire":
             self._network.remove(act.vm)
+        elif act.verb == "resume":
+            self._hypervisor.resume(act.vm)
         elif act.verb == "guard":
             self._hypervisor.guard(act.vm)
         elif act.verb == "erase":

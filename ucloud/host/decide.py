@@ -18,7 +18,7 @@ from ucloud.model.host import Fence, Reconciled
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Phase, Status
 
-Verb = Literal["start", "wire", "unwire", "guard", "power-down", "kill", "erase", "clean"]
+Verb = Literal["start", "wire", "unwire", "guard", "resume", "power-down", "kill", "erase", "clean"]
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,8 +26,9 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
 
     start: make ports, disks and the guest. wire: make ports and the running guest's interfaces as the manifest says.
     unwire: remove the ports of a VM whose guest is gone. guard: from now on the guest must not outlive the host's lease.
-    power-down: ask the guest. kill: end it at once. erase: remove disks (if the manifest says so), ports, logs and all other
-    traces of a VM whose guest is gone. clean: end whatever is left of any guest of this host, which `vm` names then.
+    resume: let a guest go on that stands still for want of space. power-down: ask the guest. kill: end it at once. erase:
+    remove disks (if the manifest says so), ports, logs and all other traces of a VM whose guest is gone. clean: end whatever is
+    left of any guest of this host, which `vm` names then.
     """
 
     verb: Verb
@@ -217,12 +218,22 @@ def run(
     if guest and not (has_its_ports(guest, told) and wired <= macs_of(told)):
         return Act(verb="wire", vm=told.vm, reason="its ports are not as told", manifest=told)
     if guest:
-        return say(world, manifest, status, "running", now_s, crashes=crashes)
+        error = no_space(world, told, status.record, guest)
+        said = say(world, manifest, status, "running", now_s, crashes=crashes, error=error)
+        return said or (Act(verb="resume", vm=told.vm, reason="there may be room now") if guest.state == "no-space" else None)
     if phase == "running":
         error = "the guest's process ended unexpectedly"
         return say(world, manifest, status, "starting", now_s, crashes=crashes + 1, error=error)
     said = say(world, manifest, status, "starting", now_s, crashes=crashes, error=no_room or status.record.error)
     return said if said or no_room else Act(verb="start", vm=told.vm, reason=f"boot {told.boots}", manifest=told)
+
+
+def no_space(world: World, told: Manifest, said: Status, guest: Guest) -> str:
+    """Why the guest stands still, "" if it does not. That it goes on is believed when it has done so for a while."""
+    pools = ", ".join(sorted({disk.pool.name for disk in told.disks}))
+    why = f"the guest stands still: there is no room for what it writes to its disk (pool {pools})"
+    is_tried = said.error == why and (told.vm, "resume") in world.held
+    return why if guest.state == "no-space" or is_tried else ""
 
 
 def has_its_ports(guest: Guest, told: Manifest) -> bool:

@@ -13,7 +13,7 @@ from ucloud.model.vm import Manifest
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 FIRST_REFUSED_S, LONGEST_REFUSED_S = 0.05, 5.0  # the watch brings what somebody else wrote, as a rule
-ASK_AGAIN_S = 10.0  # a guest that still boots does not hear the power button
+ASK_AGAIN_S = 10.0  # a guest that still boots does not hear the power button; one that was resumed may find no room again
 
 
 class Retry:
@@ -61,9 +61,9 @@ class Memory:
         self._errors.pop(act.vm, None)
         if act.verb == "erase":
             self._erased[act.vm] = act.manifest
-        if act.verb in ("start", "power-down"):
+        if act.verb in ("start", "resume", "power-down"):
             retry = self._retries.setdefault((act.vm, act.verb), Retry(act.manifest))
-            pause_s = ASK_AGAIN_S if act.verb == "power-down" else min(LONGEST_RETRY_S, retry.doubled - 1)
+            pause_s = ASK_AGAIN_S if act.verb != "start" else min(LONGEST_RETRY_S, retry.doubled - 1)
             retry.note(self._clock.monotonic_s(), pause_s)
 
     def wrote(self, vm: str, key: str, revision: int) -> None:
@@ -155,4 +155,6 @@ def is_wanted(
         if guest is None:
             return is_on and verb == "start"
         return is_on and verb == "wire" and not has_its_ports(guest, told[vm])
+    if verb == "resume":
+        return vm in running and running[vm].state == "no-space"
     return vm in {"unwire": ports_of, "erase": known}.get(verb, running)

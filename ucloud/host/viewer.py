@@ -183,5 +183,9 @@ def whole_lines(log: Log) -> Log:
 def words_of(guest: Guest | None) -> str:
     if guest is None:
         return "the guest does not run"
-    states = {"powered-off": "the guest has powered itself off", "paused": "the guest is being started, or stands still"}
+    states = {
+        "powered-off": "the guest has powered itself off",
+        "paused": "the guest is being started, or stands still",
+        "no-space": "the guest stands still: there is no room for what it writes to its disk",
+    }
     return states.get(guest.state, f"the guest runs (boot {guest.boots})")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-GuestState = Literal["running", "paused", "powered-off"]
+GuestState = Literal["running", "paused", "no-space", "powered-off"]
 
 
 class GuestDisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +43,10 @@ class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go. macs: of the network
-    interfaces that it has. cut: of those, the ones whose cable is pulled: the guest was asked to let go of them and has not, or
-    somebody took their tap away. leased: `deadman` kills it when the host's lease runs out."""
+    """A guest that exists. powered-off: the guest shut itself down; its process waits to be told to go.
+    no-space: it stands still until it is told to go on, as there was no room for what it wrote to its disk. macs: of the
+    network interfaces that it has. cut: of those, the ones whose cable is pulled: the guest was asked to let go of them and has
+    not, or somebody took their tap away. leased: `deadman` kills it when the host's lease runs out."""
 
     vm: str
     epoch: int

@@ -11,7 +11,7 @@ from tests.unit.world import EARLIER, fence, manifest, status
 from ucloud.base.errors import Temporary
 from ucloud.host.executor import Threads
 from ucloud.host.loop import PERIOD_S
-from ucloud.host.memory import LONGEST_RETRY_S
+from ucloud.host.memory import ASK_AGAIN_S, LONGEST_RETRY_S
 from ucloud.model.guest import Guest
 from ucloud.model.host import Inventory
 
@@ -94,6 +94,26 @@ def test_a_start_that_fails_is_said_and_tried_again_later_and_later() -> None:
         machine.clock.pass_s(0.1)
         machine.settle()
     assert (machine.status.phase, machine.status.error) == ("running", "")
+
+
+def test_a_guest_without_space_goes_on_when_there_is_some() -> None:
+    machine = running()
+    machine.hypervisor.fill(VM)
+    machine.settle()
+    for _ in range(3):
+        assert machine.status
+        assert (machine.status.phase, machine.status.error[:23]) == ("running", "the guest stands still:")
+        machine.clock.pass_s(ASK_AGAIN_S)
+        machine.settle()
+    machine.hypervisor.full.clear()
+    machine.hypervisor.fail_next("resume")
+    machine.clock.pass_s(ASK_AGAIN_S)
+    machine.settle()
+    assert machine.status.error == "resume: resume was told to fail"
+    machine.clock.pass_s(LONGEST_RETRY_S)
+    machine.settle()
+    assert (machine.status.phase, machine.status.error, machine.status.crashes) == ("running", "", 0)
+    assert machine.hypervisor.actual()[VM].state == "running"
 
 
 def test_a_new_manifest_is_tried_at_once() -> None:

@@ -78,6 +78,25 @@ def test_a_status_of_an_older_epoch_or_boot_does_not_count() -> None:
         assert said(manifest(epoch=2, boots=2), old) == status(epoch=2, boots=2, phase="starting", since=NOW)
 
 
+# A guest without space.
+
+
+NO_SPACE = "the guest stands still: there is no room for what it writes to its disk (pool local)"
+
+
+def test_that_a_guest_stands_still_for_want_of_space_is_said_and_then_it_is_let_go_on() -> None:
+    stuck = guest("no-space")
+    assert said(manifest(), status(), stuck) == status(error=NO_SPACE)
+    assert act(manifest(), status(error=NO_SPACE), stuck) == ("resume", "there may be room now")
+    assert step(manifest(), status(error=NO_SPACE), stuck, held=frozenset({("vm-a", "resume")})) is None
+    assert said(manifest(), status(phase="starting"), stuck) == status(since=NOW, error=NO_SPACE), "it was said to start"
+
+
+def test_that_it_goes_on_is_believed_when_it_has_done_so_for_a_while() -> None:
+    assert step(manifest(), status(error=NO_SPACE), guest(), held=frozenset({("vm-a", "resume")})) is None
+    assert said(manifest(), status(error=NO_SPACE), guest()) == status()
+
+
 # A guest that ends.
 
 

@@ -67,6 +67,10 @@ class Hypervisor(Protocol):
     def guard(self, vm: str) -> None:
         """Make a running guest leased, for good. Harmless when it is, or when there is none."""
 
+    def resume(self, vm: str) -> None:
+        """Let a guest go on that stands still for want of space; where there still is none it stops again. Harmless when it
+        runs, or when there is none."""
+
     def power_down(self, vm: str) -> None:
         """Ask the guest to shut down (ACPI power button). Harmless when repeated or when there is no guest."""
 

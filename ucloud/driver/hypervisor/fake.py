@@ -77,6 +77,7 @@ class FakeHypervisor:
     def __init__(self, machine: Machine | None = None) -> None:
         self.machine: Machine = {} if machine is None else machine
         self.deaf: set[str] = set()  # VMs whose guests ignore the power button, whatever is typed, and unplugging
+        self.full: set[str] = set()  # VMs for whose disks there is no room
         self._lock = threading.Lock()
         self._wakes: list[Callable[[], None]] = []
         self._failing_before: Counter[str] = Counter()
@@ -121,6 +122,12 @@ class FakeHypervisor:
         with self._call("guard"):
             if guest := self._guest(vm):
                 self._change(guest, leased=True)
+
+    def resume(self, vm: str) -> None:
+        with self._call("resume"):
+            guest = self._guest(vm)
+            if guest and guest.state == "no-space" and vm not in self.full:
+                self._change(guest, state="running")
 
     def power_down(self, vm: str) -> None:
         with self._call("power_down"):
@@ -177,6 +184,14 @@ class FakeHypervisor:
         """The guest shuts itself down."""
         with self._lock:
             self._power_off(vm)
+        self._wake()
+
+    def fill(self, vm: str) -> None:
+        """Its guest writes to its disk, for which there is no room until it is in `full` no more."""
+        self.full.add(vm)
+        with self._lock:
+            if guest := self._guest(vm):
+                self._change(guest, state="no-space")
         self._wake()
 
     def cut(self, vm: str, mac: str) -> None:

@@ -119,6 +119,11 @@ class QemuHypervisor:
         except OSError as error:
             raise Temporary(f"the guest of {vm} cannot be bound to this host's lease: {error}") from error
 
+    def resume(self, vm: str) -> None:
+        guest = self._guest(vm)
+        if guest and guest.seen()[0] == "no-space":
+            guest.call("cont")
+
     def power_down(self, vm: str) -> None:
         guest = self._guest(vm)
         if guest:

@@ -26,7 +26,7 @@ ASK_AGAIN_S = 5.0
 DEVICES = "/machine/peripheral"  # in qemu's tree of objects: those that were given an id
 UNPLUGGED = "DEVICE_DELETED"
 EVENTS = frozenset({"SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", UNPLUGGED})
-STATES: dict[str, GuestState] = {"running": "running", "shutdown": "powered-off"}  # all others: paused
+STATES: dict[str, GuestState] = {"running": "running", "shutdown": "powered-off", "io-error": "no-space"}  # others: paused
 
 
 class Status(msgspec.Struct, frozen=True):
