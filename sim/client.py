@@ -36,6 +36,8 @@ GROUPS = ("", "", "", "web", "db@rack")
 DATA = b"\0" * 510 + b"\x55\xaa"  # what a PC can boot
 BROKEN = b"no disk" * 100
 MAX_IMAGES = 2
+CURATES = (0.15, 0.15, 0.15, 0.5)  # how much people do with images, of a history
+RACES = 0.5  # deletions of an image of which somebody makes a VM just now
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Client:
         self._tiny = [f"in-{pool}" for pool in world.chance.choice(POOLS)]
         self._keep = world.chance.random() < 0.5  # people have fewer VMs, keep them and change them, in this history
         self._max_vms = max_vms // 2 if self._keep else max_vms
+        self._curates = world.chance.choice(CURATES)
 
     def act(self) -> None:
         chance = self._world.chance
@@ -80,7 +83,7 @@ class Client:
         elif kind < PURGES and not self._keep:
             for id in [id for id in self.vms if chance.random() < 0.7]:
                 self._delete("vm", id)
-        elif kind < 0.15:
+        elif kind < self._curates:
             self._act_on_images()
         elif len(self.vms) + self._creating < self._max_vms and kind < 0.55:
             for _ in range(chance.choice((1, 1, 4))):
@@ -176,12 +179,12 @@ class Client:
 
     # What people ask for.
 
-    def _create(self) -> None:
+    def _create(self, image: str = "") -> None:
         chance = self._world.chance
         self._creating += 1
         body = {
             "name": self._name(),
-            "image": chance.choice([*self._tiny, *self.images]),
+            "image": image or chance.choice([*self._tiny, *self.images]),
             "cpus": 64 if chance.random() < 0.02 else chance.choice((1, 1, 2)),
             "memory_mib": chance.choice(MEMORY_MIB),
             "disk_mib": DISK_MIB,
@@ -269,10 +272,13 @@ class Client:
             self.send("POST", "/v1/images", body, "image", self._know_image)
         elif len(self.images) < MAX_IMAGES and chance.random() < 0.7:
             data = BROKEN if chance.random() < 0.1 else DATA
-            body = {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            body = {"name": name, "pool": "default", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             self.send("POST", "/v1/images", body, "image", partial(self._upload, data))
         elif self.images:
-            self._delete("image", chance.choice(self.images))
+            image = chance.choice(self.images)
+            if chance.random() < RACES:
+                self._create(image)
+            self._delete("image", image)
 
     def _upload(self, data: bytes, answer: Answer) -> None:
         if answer.status < 300:

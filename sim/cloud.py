@@ -65,6 +65,7 @@ class Cloud:
         fences, by_name = self.invariants.fences, {host.name: host for host in self.hosts}
         fences.guests_on = lambda host: sorted(by_name[host].machine.guests())
         fences.outlives = lambda host, vm: by_name[host].outlives(vm)
+        fences.has_renewed = lambda host: by_name[host].has_renewed()
         self.client = Client(self.world, self.apis, self.invariants, list(sizes), self.knobs.max_vms)
         self.client.operators.is_off = lambda host: not by_name[host].has_power
         self.faults = Faults(self.world, self.etcd, self.invariants, self.hosts, self.controls, self.nodes, self.knobs.calm)

@@ -12,7 +12,7 @@ from ucloud.model.host import Endpoint, Fence, Inventory
 from ucloud.model.image import Image, ImageState
 from ucloud.model.key import Key
 from ucloud.model.record import Record, decode
-from ucloud.model.vm import Placement, Status, Vm
+from ucloud.model.vm import Manifest, Placement, Status, Vm
 
 if TYPE_CHECKING:
     from sim.api import ApiNode
@@ -50,8 +50,16 @@ def wrong_records(cloud: "Cloud") -> Iterator[str]:
         endpoint = record(cloud, Endpoint, Endpoint.at(host.name, "endpoint"))
         if endpoint is None or endpoint.token != host.token:
             yield f"{host.name} has not said where it is reached"
+        yield from not_left(cloud, host)
         if reported(cloud, host) != strays(cloud, host):
             yield f"{host.name} reports {reported(cloud, host)} as left there, and there is {strays(cloud, host)}"
+
+
+def not_left(cloud: "Cloud", host: "HostNode") -> Iterator[str]:
+    """VMs of which a host still says something, though they are not its own any more."""
+    for item in cloud.store.list(f"{keys.statuses(host.name)}vm/").items:
+        if cloud.store.get(Manifest.at(host.name, item.key.rpartition("/")[2])) is None:
+            yield f"{item.key} is there without a manifest"
 
 
 def strays(cloud: "Cloud", host: "HostNode") -> frozenset[str]:
@@ -66,15 +74,17 @@ def reported(cloud: "Cloud", host: "HostNode") -> frozenset[str]:
 
 
 def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
+    mended = {key for key in cloud.invariants.records.once_spoiled if key.endswith(f"/vm/{id}")}  # it looks new since
+    kept = {h.name for h in cloud.hosts if Status.at(h.name, "vm", id) in mended and id in reported(cloud, h)}
+    tells = {Inventory.at(host, "inventory") for host in kept}
     for item in cloud.store.list("").items:
-        if (id in item.key or id.encode() in item.value) and not item.key.startswith("event/"):
+        if (id in item.key or id.encode() in item.value) and not item.key.startswith("event/") and item.key not in tells:
             yield f"{id} is deleted, but {item.key} names it"
     for pool in (*cloud.images.pools.values(), *(host.machine.pools[LOCAL] for host in cloud.hosts)):
         if any(owner == id for owner, _ in pool.disks()):
             yield f"{id} is deleted, but its disk in {pool.name} is not"
     for host in cloud.hosts:
-        mended = Status.at(host.name, "vm", id) in cloud.invariants.records.once_spoiled  # by a hand, and looks new since
-        if id in host.machine.hypervisor.traces() and not (mended and id in reported(cloud, host)):
+        if id in host.machine.hypervisor.traces() and host.name not in kept:
             yield f"{id} is deleted, but there is a trace of it on {host.name}"
         if any(id in repr([value for value in memory.values() if isinstance(value, dict)]) for memory in host.memories()):
             yield f"{id} is deleted, but the daemon of {host.name} remembers it"

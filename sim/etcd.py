@@ -69,6 +69,12 @@ class Etcd:
         self.has_quorum = True
         self.store.rearm_leases()
 
+    def revoke(self, key: str) -> None:
+        """What a leader of etcd did that stood still and goes on: it ends leases that were renewed with its successor."""
+        item = self.store.get(key)
+        if item and item.lease:
+            self.store.revoke(item.lease)
+
     def heal(self) -> None:
         self.is_full = self.is_slow = False
         self.elect()

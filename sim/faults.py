@@ -9,6 +9,8 @@ from sim.hosts import HostNode
 from sim.invariants import Invariants
 from sim.nodes import ControlNode, Node
 from sim.world import World
+from ucloud.loop import MAX_VIEW_AGE_S
+from ucloud.model.host import Alive
 
 WEIGHTS = (0.0, 0.3, 1.0, 3.0)  # of a kind in a history: none of some and a lot of others meets more than a little of all
 SHORT_S, LONG_S = (0.5, 2.0, 5.0, 12.0, 30.0), (5.0, 20.0, 30.0, 40.0)
@@ -40,6 +42,7 @@ class Faults:
     ) -> None:
         self._world, self._etcd, self._invariants = world, etcd, invariants
         self._hosts, self._controls, self._nodes = hosts, controls, nodes
+        self._revoked_s = float("-inf")
         kinds: dict[str, tuple[float, Callable[[], None]]] = {
             "guests": (6.0, self._touch_guest),
             "kills": (2.0, self._kill),
@@ -51,6 +54,7 @@ class Faults:
             "pauses": (1.0, self._stand_still),
             "compactions": (2.0, self._compact),
             "elections": (0.5, self._elect),
+            "revocations": (1.0, self._revoke),
             "outages": (0.3, self._lose_quorum),
             "fullness": (0.4, self._fill),
             "slowness": (0.4, self._slow_down),
@@ -169,6 +173,16 @@ class Faults:
     def _elect(self) -> None:
         self._world.say("etcd", "has a new leader, which gives each lease its whole time again")
         self._etcd.elect()
+
+    def _revoke(self) -> None:
+        """Not twice while a view may still lack that it ever happened: it takes two short absences for one long one."""
+        if self._world.monotonic_s() < self._revoked_s + MAX_VIEW_AGE_S:
+            return
+        self._revoked_s = self._world.monotonic_s()
+        self._world.say("etcd", "has a leader of former times, which ends leases")
+        for host in self._hosts:
+            if self._world.chance.random() < 0.5:
+                self._etcd.revoke(Alive.at(host.name))
 
     def _lose_quorum(self) -> None:
         self._world.say("etcd", "has no quorum")

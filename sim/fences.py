@@ -16,11 +16,12 @@ from ucloud.store.memory import MemoryStore
 
 class Fences:
     """guests_on: VMs that have a guest on a host. outlives: whether the guest of a VM lives on there without a lease, though
-    somebody is there to kill it."""
+    somebody is there to kill it. has_renewed: whether a host has renewed its lease just now."""
 
     def __init__(self, store: MemoryStore, records: Records, storage: Storage) -> None:
         self.guests_on: Callable[[str], list[str]] = lambda host: []
         self.outlives: Callable[[str, str], bool] = lambda host, vm: False
+        self.has_renewed: Callable[[str], bool] = lambda host: False
         self._store, self._records, self._storage = store, records, storage
         self._there: dict[str, tuple[Fence, int]] = {}  # host → its fence and the revision of that
         self._numbers: dict[str, int] = {}
@@ -53,6 +54,8 @@ class Fences:
     def _declared(self, fence: Fence) -> None:
         if self._store.get(Alive.at(fence.host)):
             raise Violation(f"{fence.host} is declared dead, and is alive")
+        if self.has_renewed(fence.host):
+            raise Violation(f"{fence.host} is declared dead, and has renewed its lease just now")
         if fence.number <= self._numbers.get(fence.host, 0):
             raise Violation(f"{fence.host} gets fence {fence.number} after fence {self._numbers[fence.host]}")
         if (item := self._store.get(Failover.at("failover"))) and not decode(Failover, item.value)[0].armed:

@@ -22,8 +22,8 @@ from ucloud.model.host import Alive, Endpoint, Inventory
 from ucloud.model.secret import Secret
 from ucloud.store.lease import LeasedKey
 
-HOST_TTL_S, POWER_DOWN_S = 6.0, 20.0
-TIMING = timing(HOST_TTL_S, election_s=1.0)
+HOST_TTL_S, POWER_DOWN_S = 2.0, 20.0
+TIMING = timing(HOST_TTL_S, election_s=0.3)
 AWAKE_S = 1.0  # a daemon that has run for so long must have done what it is there for
 
 
@@ -157,6 +157,12 @@ class HostNode(Node):
         guest, deadline_s = self.machine.guests().get(vm), self.deadline.get() or 0.0
         is_over = self.clock.boot_s() - deadline_s > AWAKE_S
         return guest is not None and guest.leased and is_over and (self.lease.is_awake() or self.deadman.is_awake())
+
+    def has_renewed(self) -> bool:
+        """Its lease, so lately that a new one would have been taken by now if that had been revoked before the host manager
+        began to wait."""
+        left_s = (self.deadline.get() or 0.0) - self.clock.boot_s()
+        return left_s > TIMING.hold_s - TIMING.renew_s - TIMING.attempt_s
 
     # What befalls it.
 

@@ -15,7 +15,6 @@ from sim.store import Connection
 from sim.world import Killed, World
 from ucloud.daemon.control import LOOPS
 from ucloud.driver.pool.contract import Pool
-from ucloud.hostmanager.manager import PERIOD_S as MANAGER_PERIOD_S
 from ucloud.idempotency.decide import PERIOD_S
 from ucloud.idempotency.decide import decide as sweep
 from ucloud.image.loop import ImageLoop
@@ -31,7 +30,7 @@ from ucloud.store.view import View
 
 schedule = partial(place, policy=Policy(cpu_overcommit=CPU_OVERCOMMIT))
 KEPT_EVENTS = 5  # so few that old ones go again and again
-HOST_TTL_S, CONTROL_TTL_S = 6.0, 4.0
+HOST_TTL_S, CONTROL_TTL_S = 2.0, 4.0
 CRASH_LOOP = 0.15
 RESTARTS_S = (0.1, 0.1, 1.0, 8.0)  # a supervisor may be quicker than the old lease is to run out, or slower
 
@@ -116,14 +115,14 @@ class ControlNode(Node):
 
     def _decision(
         self, process: Process, name: str, view: View, journal: Journal
-    ) -> tuple[Callable[[Facts, float], list[Decision]], float, Report | None]:
+    ) -> tuple[Callable[[Facts, float], list[Decision]], float | Callable[[], float], Report | None]:
         """How this loop decides, how often, and who tells of it."""
         if name == "scheduler":
             return schedule, 10.0, SchedulerReport(journal)
         if name == "hostmanager":
             hands = SimFence(process, self.images.storage)
             manager = self.off.manager(self.clock, HOST_TTL_S, hands, journal, view.wake, hands.begin)
-            return manager.decide, MANAGER_PERIOD_S, manager
+            return manager.decide, manager.period_s, manager
         return sweep, PERIOD_S, None
 
     def stop(self) -> None:

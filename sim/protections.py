@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 from flask import has_request_context, request
 
-from sim.disarmed import NoHa, NoRewrite
+from sim.disarmed import NoDegraded, NoEnd, NoHa, NoKill, NoPatience, NoProof, NoRewrite, no_epochs
 from sim.weakened import (
     NoAge,
     NoBootsRule,
@@ -258,7 +258,13 @@ PROTECTIONS: dict[str, Protections] = {
     "unplugged-before-gone": Protections(network=never_removed),
     "unknown-stays-plugged": Protections(network=all_known),
     "nothing-begins-fenced": Protections(host_keeps=no_fence),
+    "deadman": Protections(deadman=NoKill),
+    "silent-for-long-enough": Protections(manager=NoPatience),
+    "proof-before-moving": Protections(manager=NoProof),
+    "ended-before-said": Protections(host_loop=NoEnd),
     "rewritten-before-lift": Protections(view=NoRewrite),
     "armed": Protections(keeps=no_arming),
+    "degraded": Protections(view=NoDegraded),
     "ha-never": Protections(view=NoHa),
+    "epochs": Protections(rewrite=no_epochs),
 }

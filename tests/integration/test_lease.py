@@ -161,13 +161,32 @@ def test_a_member_of_etcd_that_fails_costs_no_host_its_lease(tmp_path: Path) -> 
             for is_leader in (True, False):
                 victim = next(index for index, member in enumerate(store.members()) if member.leads is is_leader)
                 end(victim)
-                for host in hosts:
-                    host.outlives(TTL_S)
+                all_outlive(hosts, TTL_S)
                 etcd.kill(victim)
                 etcd.start(victim)
                 wait_for(lambda: all_answer(etcd), "all members of etcd", pause_s=0.1)
                 assert born_at(store) == born, f"after {end.__name__} of member {victim}, leader: {is_leader}"
         assert [process.poll() for process in all] == [None] * 6
+
+
+def test_a_leader_of_etcd_that_stood_still_and_goes_on_costs_nobody_a_guest(tmp_path: Path) -> None:
+    """It may end leases that were renewed with its successor: who finds that out takes a new one, long before the old deadline."""
+    with site(tmp_path, members=3, hosts=3) as (etcd, store, hosts), ExitStack() as stack:
+        all = [process for host in hosts for process in stack.enter_context(guests(host))]
+        for _ in range(3):
+            victim = next(index for index, member in enumerate(store.members()) if member.leads)
+            etcd.freeze(victim)
+            all_outlive(hosts, TTL_S)
+            etcd.thaw(victim)
+            all_outlive(hosts, TTL_S / 2)
+            wait_for(lambda: len(born_at(store)) == len(hosts), "all heartbeats", pause_s=0.1)
+        assert [process.poll() for process in all] == [None] * 6
+
+
+def all_outlive(hosts: list[Host], s: float) -> None:
+    hosts[0].outlives(s)
+    for host in hosts:
+        host.renews()
 
 
 def all_answer(etcd: EtcdCluster) -> bool:

@@ -4,7 +4,7 @@ from sim.campaign import failure, replay_command
 from sim.cloud import Knobs
 from sim.shrink import alike, shrink
 
-OFF = "starting-commit"
+OFF = "requirements"
 
 
 def test_what_is_left_is_smaller_and_finds_the_same() -> None:

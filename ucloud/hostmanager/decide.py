@@ -180,7 +180,8 @@ def advance(world: World, host: Fact[Host], fence: Fact[Fence], alive: Fact[Aliv
         return [Decision(verb=verb, key=fence.key, reason=summary(told), puts=(told,), requires=requires)]
     reconciled = has_reconciled(facts, fence.record)
     is_safe = fence.record.phase == "fenced" and not may_be_hit(world, id)
-    if is_safe and alive and reconciled and are_all_newer(facts, id, fence.revision):
+    is_clean = alive and reconciled and alive.record.boot == reconciled.record.boot  # else it begins to clean once more
+    if is_safe and alive and reconciled and is_clean and are_all_newer(facts, id, fence.revision):
         reason = f"it has ended all guests that were started before, and is used again (fence {fence.record.number})"
         manifests = keys.manifests(id)
         rests_on = (unchanged(fence), unchanged(alive), unchanged(reconciled), NotNewer(manifests, facts.seen(manifests)))

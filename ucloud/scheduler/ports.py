@@ -75,13 +75,14 @@ class Ports:
         """Whether there are entries of networks that it was detached from."""
         return bool(self._left(vm))
 
-    def entries(self, vm: Vm, host: str) -> Iterator[tuple[Port, Requirement]]:
-        """Those to write when this host is told of the VM, each with what that rests on."""
+    def entries(self, vm: Vm, host: str) -> Iterator[tuple[Port | None, Requirement]]:
+        """Those to write when this host is told of the VM, each with what that rests on; so does one that is there already: it
+        may be released just now."""
         for port in vm.ports:
             before = self._of(vm).get(port.network)
             entry = Port(network=port.network, vm=vm.id, name=vm.name, mac=port.mac, ipv6=port.ipv6, ipv4=port.ipv4, host=host)
-            if before is None or before.record != entry:
-                yield entry, as_seen(entry.key, before)
+            is_there = before is not None and before.record == entry
+            yield None if is_there else entry, as_seen(entry.key, before)
 
     def deleted(self, vm: Vm) -> Iterator[tuple[str, Fact[Port] | None]]:
         """The keys of its ports' entries, with what stands there."""

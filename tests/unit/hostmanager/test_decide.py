@@ -309,7 +309,7 @@ def test_a_host_that_is_back_and_clean_is_used_again(fenced: World) -> None:
     assert fence_of(fenced) is None
 
 
-@pytest.mark.parametrize("lacking", ["alive", "number", "manifest", "unreadable"])
+@pytest.mark.parametrize("lacking", ["alive", "number", "boot", "manifest", "unreadable"])
 def test_the_fence_stays_until_all_of_it_is_so(fenced: World, lacking: str) -> None:
     if lacking == "manifest":
         fenced.put(living("host-1")[1], Reconciled(host="host-1", number=1, boot="boot-1"))
@@ -319,6 +319,8 @@ def test_the_fence_stays_until_all_of_it_is_so(fenced: World, lacking: str) -> N
         fenced.delete(Alive.at("host-1"))
     elif lacking == "number":
         fenced.put(Reconciled(host="host-1", number=0, boot="boot-1"))
+    elif lacking == "boot":
+        fenced.put(replace(living("host-1")[1], boot="boot-2"))
     elif lacking == "unreadable":
         fenced.store.commit({manifest("vm-c").key: b"{"})
     assert look(fenced, silent=frozenset()) == []
