@@ -170,7 +170,7 @@ def test_a_member_of_etcd_that_fails_costs_no_host_its_lease(tmp_path: Path) -> 
 
 
 def test_a_leader_of_etcd_that_stood_still_and_goes_on_costs_nobody_a_guest(tmp_path: Path) -> None:
-    """It may end leases that were renewed with its successor: who finds that out takes a new one, long before the old deadline."""
+    """It may end leases that were renewed with its successor: who finds that out takes a new one, long before its deadline."""
     with site(tmp_path, members=3, hosts=3) as (etcd, store, hosts), ExitStack() as stack:
         all = [process for host in hosts for process in stack.enter_context(guests(host))]
         for _ in range(3):
