@@ -52,10 +52,11 @@ class LawfulHypervisor(FakeHypervisor):
 
 
 class Machine:
-    """One host, its pool and its store. `daemon` begins anew, as after kill -9. beats: how often it was heard."""
+    """One host, its pool and its store. `daemon` begins anew, as after kill -9. beats: how often it was heard. is_member:
+    it was not removed."""
 
     def __init__(self, executor: Executor | None = None, has_lease: bool = True) -> None:
-        self.has_lease, self.beats, self.boot = has_lease, 0, "boot-1"
+        self.has_lease, self.beats, self.boot, self.is_member = has_lease, 0, "boot-1", True
         self.clock = HandClock()
         self.executor = executor or AtOnce()
         self.store = FaultyStore(self.clock)
@@ -91,6 +92,7 @@ class Machine:
             30.0,
             may_start=lambda: self.has_lease,
             beat=self._hear,
+            is_member=lambda: self.is_member,
         )
 
     def _hear(self) -> None:

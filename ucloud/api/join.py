@@ -105,7 +105,7 @@ def create_token(body: TokenCreate) -> TokenAnswer:
 @describe("Join as a host", body=HostJoin, answer=HostJoined, status=201, errors=(Conflict, Forbidden))
 def join(body: HostJoin) -> HostJoined:
     """For the new machine itself: `ucloud host join` does this. Each machine that joins is a new host with an id of its own,
-    also one that was a host before."""
+    also one that was a host before. With the same Idempotency-Key it gets the same answer again, for a day."""
     refuse_foreign(body.address)
 
     def make(id: str, source: Source) -> Wish:
@@ -115,8 +115,10 @@ def join(body: HostJoin) -> HostJoined:
         wish.requires.append(unchanged(token))
         return wish
 
-    host = found(Host, "host", commit_new("join", "host", make).resource).record
-    return HostJoined(host.id, host.name, settings())
+    host = get(Host, Host.at(commit_new("join", "host", make).resource))
+    if host is None or host.record.removed_at:
+        raise Forbidden("the host that this token has made was removed; ask for another token: ucloud host add NAME")
+    return HostJoined(host.record.id, host.record.name, settings())
 
 
 def settings() -> HostSettings:
@@ -136,7 +138,9 @@ def digest_of(token: str) -> str:
 def valid(token: Fact[JoinToken] | None) -> Fact[JoinToken]:
     """Raises Forbidden."""
     if token is None:
-        raise Forbidden("this token was used already, or is not one of this cloud; ask for another: ucloud host add NAME")
+        raise Forbidden(
+            "this token is not one of this cloud, or was used already; was all of it typed? Another one: ucloud host add NAME"
+        )
     if parse_timestamp(token.record.expires) <= services().clock.now_s():
         name, expired = token.record.name, token.record.expires
         raise Forbidden(f"this token was good until {expired}; ask for another: ucloud host add {name}")

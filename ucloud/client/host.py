@@ -16,9 +16,12 @@ class Hosts(Calls):
         """Leave for one machine to join as `name` within an hour: token, url (of the API, perhaps empty), expires."""
         return self._post("/v1/join-tokens", {"name": name}).json()  # type: ignore[no-any-return]
 
-    def join_host(self, token: str, address: str) -> Json:
-        """For the new machine, which has this address on the hosts' own network: its id, its name, and `settings`."""
-        return self._post("/v1/join", {"token": token, "address": address}).json()  # type: ignore[no-any-return]
+    def join_host(self, token: str, address: str, attempt: str | None = None) -> Json:
+        """For the new machine, which has this address on the hosts' own network: its id, its name, and `settings`. A token is
+        worth this once; whoever names the same attempt (an Idempotency-Key) gets the same answer again."""
+        body = {"token": token, "address": address}
+        answer = self._transport.request("POST", "/v1/join", json=body, headers=given({"Idempotency-Key": attempt}))
+        return answer.json()  # type: ignore[no-any-return]
 
     def remove_host(self, host: str, lost: bool = False) -> str:
         """Answers its id; it is gone when `host` raises NotFound. lost: your word that its machine never comes back."""

@@ -70,9 +70,9 @@ class Transport:
         patience_s: float | None = None,
         wait_s: float = 0,
     ) -> httpx.Response:
-        """Every POST carries an Idempotency-Key, so that all requests can be repeated. wait_s: how long the server was asked
-        to wait with its answer."""
-        headers = {**(headers or {}), **({"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {})}
+        """Every POST carries an Idempotency-Key, its own if none is given, so that all requests can be repeated. wait_s: how
+        long the server was asked to wait with its answer."""
+        headers = {**({"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {}), **(headers or {})}
         began_s = time.monotonic()
         with self._uneasy_after(SILENCE_S + wait_s) as told:
             while True:

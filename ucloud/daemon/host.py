@@ -22,7 +22,7 @@ from ucloud.host.userdata import UserData
 from ucloud.loop import run_all
 from ucloud.metadata import nocloud
 from ucloud.model import keys
-from ucloud.model.host import Endpoint, Inventory
+from ucloud.model.host import Endpoint, Host, Inventory
 from ucloud.model.secret import Secret
 from ucloud.store.journal import KEPT_OF_HOST, Journal
 from ucloud.store.view import View
@@ -66,6 +66,7 @@ def main(config: Config) -> None:
         journal,
         may_start=lambda: (deadline.get() or 0.0) > clock.boot_s(),
         beat=lambda: beat.set(clock.boot_s()),
+        is_member=lambda: store.get(Host.at(id)) is not None,
     )
     try:
         run_all([(loop, woken), (network, network_woken), (journal, journal_woken)], stop)

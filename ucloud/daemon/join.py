@@ -1,11 +1,13 @@
 """`ucloud host join`: makes this machine a host of a cloud.
 
 In this order: what can be refused is refused; then the token is given for an id and the settings that all hosts have in common;
-then the settings are written, and the daemons started. If it breaks off after the token was used, the operator removes that
-host and adds it anew.
+then the settings are written, and the daemons started. Wherever it breaks off, the same command goes on: an attempt has a
+number, kept in the state directory until the host is up, and the API gives whoever shows it what its token was worth.
 """
 
+import hashlib
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -19,17 +21,20 @@ from msgspec.structs import replace
 
 from ucloud.base import config
 from ucloud.base.config import Config, to_toml
-from ucloud.base.errors import Conflict, Invalid, Temporary
+from ucloud.base.errors import Conflict, Error, Invalid, Temporary
 from ucloud.cli.noun import Verb
-from ucloud.client import Client
+from ucloud.client import Client, Unreachable
 from ucloud.daemon import logfile, node, systemd
 from ucloud.daemon.bringup import PROGRAMS, check_programs
 from ucloud.daemon.cloud import replace_file, ucloud_command
 from ucloud.daemon.process import take_lock
+from ucloud.daemon.teardown import find
 from ucloud.daemon.up import need_root, say
 
 READY_S = 60.0
 LOOK_S = 0.1
+ATTEMPT = "join.attempt"  # in the state directory
+AGAIN = "run the same command again (the token is good for this machine until it is a host)"
 
 
 @click.command(cls=Verb)
@@ -53,28 +58,70 @@ def join(url: str, token: str, address: str | None, path: str, force: bool) -> N
     need_root()
     check_programs({program: package for program, package in PROGRAMS.items() if program != "etcd"})
     file = Path(path).absolute()
+    if not config.is_endpoint(url):
+        raise Invalid(f"{url}: expected the URL that `ucloud host add` has printed, such as http://[fd00::1]:8642")
     own, address = own_settings(file, force), address or address_towards(url)
     with Client([url]) as api:
         say("joining")
-        joined = api.join_host(token, address)
+        joined = use(api, url, token, address, attempt(own))
         settings = settled(own, joined, address)
         write(file, settings)
         say(f"starting the daemons of {joined['name']} ({joined['id']})")
         start(file, settings)
         await_up(api, settings)
+    attempt_file(own).unlink()
     click.echo(f"{joined['name']} is up")
 
 
 def own_settings(file: Path, force: bool) -> Config:
     """Raises Conflict where this machine is a host already."""
     own = config.load(str(file) if file.exists() else os.devnull)
-    if own.host.id and not force:
+    if own.host.id and not force and not attempt_file(own).exists():
         raise Conflict(
             f"{file} makes this machine the host {own.host.name} ({own.host.id}); if that was removed, --force makes it another"
         )
+    Path(own.host.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     for kind in ("node", "host", "lease"):  # else the new ones would not start, after the token was used
-        take_lock(Path(own.host.state_dir), kind).close()
+        try:
+            take_lock(Path(own.host.state_dir), kind).close()
+        except Conflict as error:
+            raise Conflict(f"{error.message}: this machine runs a host; stop that first: {stopping(file)}") from error
     return own
+
+
+def stopping(file: Path) -> str:
+    """The command that stops the daemons of the host whose settings are there."""
+    if systemd.runs():
+        return f"systemctl stop {' '.join(map(systemd.name_of, reversed(node.KINDS)))}"
+    daemons = find([node_command(file)]) or find([ucloud_command("daemon", kind, "--config", str(file)) for kind in node.KINDS])
+    return " ".join(["kill", *(str(daemon.pid) for daemon in daemons)]) if daemons else "it has other settings than these"
+
+
+def attempt_file(own: Config) -> Path:
+    return Path(own.host.state_dir) / ATTEMPT
+
+
+def attempt(own: Config) -> str:
+    """The number of the attempt to join that broke off on this machine, or of a new one."""
+    file = attempt_file(own)
+    if not file.exists():
+        replace_file(file, secrets.token_hex(16).encode())
+    return file.read_text()
+
+
+def use(api: Client, url: str, token: str, address: str, attempt: str) -> dict[str, Any]:
+    """What the token is worth, also if this attempt has used it already. Raises Error, which says what to do."""
+    key = hashlib.sha256(f"{attempt} {address} {token}".encode()).hexdigest()
+    try:
+        return api.join_host(token, address, key)
+    except Unreachable as error:
+        reasons = ", ".join(map(str, error.details.values()))
+        raise Error(
+            f"no answer from {url}: {reasons}; expected the URL that `ucloud host add` has printed."
+            f" If it is that, {AGAIN} when the API answers"
+        ) from error
+    except Temporary as error:
+        raise Error(f"{error.message}; {AGAIN}") from error
 
 
 def address_towards(url: str) -> str:
@@ -110,8 +157,11 @@ def start(file: Path, settings: Config) -> None:
     logs = node.logs_of(settings)
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (logs / "node.log").open("ab") as log:
-        command = ucloud_command("daemon", "node", "--config", str(file))
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True)
+        subprocess.Popen(node_command(file), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True)
+
+
+def node_command(file: Path) -> tuple[str, ...]:
+    return ucloud_command("daemon", "node", "--config", str(file))
 
 
 def await_up(api: Client, settings: Config) -> None:

@@ -52,7 +52,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class HostLoop:
     """`pools` gives the driver of a pool that a manifest names, `cidata` the files for a guest with this user data; `inventory`
     and `endpoint` are what this host says of itself, without the strays, which the loop fills in. may_start: whether this host
-    has its lease, asked right before each start, from any thread. beat: called after every look."""
+    has its lease, asked right before each start, from any thread. beat: called after every look. is_member: whether the cloud
+    knows this host, asked while nothing is known that it has said; it may raise Temporary."""
 
     name = "host"
 
@@ -73,9 +74,10 @@ class HostLoop:
         journal: Journal | None = None,
         may_start: Callable[[], bool] = lambda: True,
         beat: Callable[[], None] = lambda: None,
+        is_member: Callable[[], bool] = lambda: True,
     ) -> None:
         self.host = inventory.host
-        self._may_start, self._beat = may_start, beat
+        self._may_start, self._beat, self._is_member = may_start, beat, is_member
         self._acts = Acts(hypervisor, pools, network, user_data, cidata, may_start)
         self._journal = journal
         self._news: dict[str, News] = {}  # VM → what to tell once its step is done
@@ -85,6 +87,7 @@ class HostLoop:
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()  # from the workers; all that follows is the loop's alone
         self._memory = Memory(clock, lambda: network.wired)
         self._is_clean = False  # whatever was left of guests was ended under the fence that is there
+        self._is_removed = False
         self._trimmed_s = clock.monotonic_s()
         self._is_crowded = False  # there is not enough memory for all that it is told of
         self._due: set[str] = set()  # VMs of which something changed, or whose step had to wait
@@ -121,8 +124,11 @@ class HostLoop:
         world = msgspec.structs.replace(self._look(None if everything else self._due), at_rest=not busy)
         if everything:
             self._network.keep(with_network(world), world.manifests.keys(), self._unreadable(None))
-        steps: dict[str, Step] = decide(world, self._clock.now_s()) if world.fence or self._is_known_boot() else {}
         if everything:
+            self._note_removal()
+        may_act = world.fence or self._is_known_boot() or self._is_removed
+        steps: dict[str, Step] = decide(world, self._clock.now_s()) if may_act else {}
+        if everything and not self._is_removed:
             steps |= self._own(world)  # before it says under a fence that it is done: the next one is to name this boot
         self._stepped_s, self._looked_s = now_s, now_s if everything else self._looked_s
         self._due = {vm for vm in steps if vm in busy or self._memory.must_wait(vm)}
@@ -153,6 +159,15 @@ class HostLoop:
         if number != self._acts.fenced:
             self._acts.fenced, self._is_clean = number, False
             self._memory.forget_failures()
+
+    def _note_removal(self) -> None:
+        """A host that was removed, and lives: no manifest names what is here, which is killed, and it says nothing any more."""
+        key = self._inventory.key
+        is_removed = self._view.get(Inventory, key) is None and key not in self._view.bad and not self._is_member()
+        if is_removed and not self._is_removed:
+            again = "to make this machine a host again, stop its daemons, then: ucloud host join URL TOKEN --force"
+            log.error("this host was removed from the cloud: its guests are killed, and nothing begins here; %s", again)
+        self._is_removed = is_removed
 
     def _submit(self, vm: str, step: Step, world: World) -> None:
         before = world.statuses.get(vm)

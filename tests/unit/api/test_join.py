@@ -52,6 +52,17 @@ def test_a_token_makes_one_host(cloud: Cloud) -> None:
     assert [host["name"] for host in cloud.ok("GET", "/v1/hosts")["hosts"]] == ["h4"]
 
 
+def test_who_asks_again_when_the_host_was_removed_needs_another_token(cloud: Cloud) -> None:
+    given = token(cloud)
+    id = join(cloud, given)["id"]
+    cloud.ok("DELETE", f"/v1/hosts/{id}", status=202)
+    body, headers = {"token": given, "address": ADDRESS}, {"Idempotency-Key": "k1"}
+    for _ in range(2):
+        error = cloud.refused(403, "POST", "/v1/join", json=body, headers=headers)
+        assert "was removed; ask for another token: ucloud host add NAME" in error["message"]
+        cloud.store.commit({}, [Host.at(id)])
+
+
 def test_tokens_that_are_refused(cloud: Cloud) -> None:
     assert "not one of this cloud" in refused(cloud, 403, "foreign")
     cloud.put(JoinToken(sha256=hashlib.sha256(b"old").hexdigest(), name="h4", created=NOW, expires="2020-01-01T00:00:00.000Z"))

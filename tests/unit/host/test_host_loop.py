@@ -218,6 +218,20 @@ def test_a_guest_that_no_manifest_names_is_killed_its_disk_kept_and_the_vm_repor
     assert machine.inventory.stray_vms == (VM,)
 
 
+def test_a_host_that_was_removed_kills_its_guests_and_says_nothing_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    machine = running()
+    machine.is_member = False
+    said = [item.key for item in machine.store.list("status/host-1/").items]
+    machine.store.commit(deletes=[*said, f"manifest/host-1/{VM}"])
+    machine.clock.pass_s(PERIOD_S)
+    machine.settle()
+    assert machine.hypervisor.actual() == {}
+    assert list(machine.pool.disks()) == [(VM, "root")]
+    assert not machine.store.list("status/").items
+    assert caplog.text.count("was removed from the cloud") == 1
+    assert "ucloud host join URL TOKEN --force" in caplog.text
+
+
 def test_it_looks_at_what_changed_and_now_and_then_at_everything() -> None:
     machine = running()
     looks: list[set[str] | None] = []
