@@ -1,8 +1,8 @@
 """A cloud of three hosts with real guests that count on their disks (counter.py), and what may happen to all of it. For
 test_failover.py and the soak.
 
-Its hosts have 4 s to be heard of, twice as long as in production, as a machine may be busy. While one host after the other falls
-silent by intent, the third is left out: three within a minute are too many, and would be waited for.
+Its hosts have 4 s to be heard of, twice as long as in production, as a machine may be busy. While one host after the other
+falls silent by intent, the third is left out: three within a minute are too many, and would be waited for.
 """
 
 import random
