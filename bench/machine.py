@@ -78,19 +78,12 @@ class Machine:
     def heal(self) -> None:
         underlay.plug(self._plan, self.place, self._links)
 
-    def start_daemons(self) -> None:
-        """As `host join` does at its end."""
-        command = platform.processes().inside_command(self._namespace, [*UCLOUD, "daemon", "node", "--config", str(self.file)])
-        with (self.state_dir / "log" / "node.log").open("ab") as log:
-            subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True
-            )
+    def kill(self, daemon: str) -> None:
+        self._signal(daemon, signal.SIGKILL)
 
     def stop_daemons(self) -> None:
         """In order."""
-        for process in self._processes():
-            if "node" in process.command:
-                platform.processes().send(process, signal.SIGTERM)
+        self._signal("node", signal.SIGTERM)
         wait_for(lambda: not self._processes(), f"the end of the daemons of {self.place}", pause_s=0.05)
 
     def remove(self) -> None:
@@ -100,6 +93,10 @@ class Machine:
         self._links.remove_interface(self._plan.underlay, self.place)
         self._links.remove_namespace(self._namespace)
         shutil.rmtree(self.directory)
+
+    def _signal(self, daemon: str, number: signal.Signals) -> None:
+        [process] = [found for found in self._processes() if found.command[-4:-2] == ("daemon", daemon)]
+        platform.processes().send(process, number)
 
     @property
     def _namespace(self) -> str:

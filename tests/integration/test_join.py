@@ -217,8 +217,9 @@ def test_a_machine_joins_carries_vms_leaves_and_joins_again(site: Site, edge: Ma
         other, action = api.create_vm("other", IMAGE, memory_mib=16)
         assert api.wait(action, DEADLINE_S)["state"] == "success"
     assert site.vm(other)["host"] == "h1"
+    edge.kill("host")
     site.delete(vm)
-    assert edge.guests() == []
+    assert edge.guests() == [], "the daemon was started again"
 
     edge.stop_daemons()
     wait_until(lambda: site.is_silent("edge"), "edge is silent")
@@ -247,7 +248,8 @@ def test_what_is_refused_says_what_to_do_and_makes_no_host(site: Site, edge: Mac
         said = refused(edge, site.url, "old")
         store.commit({}, [record.key])
     assert f"was good until {past}; ask for another: ucloud host add edge" in said
-    assert "is not on the hosts' own network" in refused(edge, site.url, first, "--address", "fd00:beef::1")
+    assert "is not on the hosts' own network" in refused(edge, site.url, first, "--address", "::1")
+    assert "not an IPv6 address of this machine" in refused(edge, site.url, first, "--address", "fd00:beef::1")
     assert "the URL that `ucloud host add` has printed" in refused(edge, "edge.example", first)
     assert "the URL that `ucloud host add` has printed" in refused(edge, site.url.replace("8642", "8643"), first)
     assert "what answers there is no ucloud API" in refused(edge, site.plan.etcd_endpoints[0], first)

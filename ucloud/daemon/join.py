@@ -61,6 +61,7 @@ def join(url: str, token: str, address: str | None, path: str, force: bool) -> N
     if not config.is_endpoint(url):
         raise Invalid(f"{url}: expected the URL that `ucloud host add` has printed, such as http://[fd00::1]:8642")
     own, address = own_settings(file, force), address or address_towards(url)
+    refuse_foreign(address)
     with Client([url]) as api:
         say("joining")
         joined = use(api, url, token, address, attempt(own))
@@ -135,6 +136,17 @@ def address_towards(url: str) -> str:
         raise Invalid(f"which IPv6 address of this machine leads to {url} cannot be told ({error}); give --address") from error
 
 
+def refuse_foreign(address: str) -> None:
+    """Raises Invalid for one that this machine does not have."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        raise Invalid(
+            f"--address {address}: not an IPv6 address of this machine; `ip -6 address` shows those that are"
+        ) from error
+
+
 def settled(own: Config, joined: dict[str, Any], address: str) -> Config:
     cloud = joined["settings"]
     etcd = config.Etcd(endpoints=tuple(cloud["etcd_endpoints"]), election_ms=cloud["etcd_election_ms"])
@@ -172,5 +184,7 @@ def await_up(api: Client, settings: Config) -> None:
             logs = node.logs_of(settings)
             said = {kind: logfile.last_lines(logs / f"{kind}.log", 1) for kind in node.KINDS}
             words = "".join(f"; {kind}: {lines[0]}" for kind, lines in said.items() if lines)
-            raise Temporary(f"{settings.host.name} is not up after {READY_S:.0f} s{words}; its daemons go on trying")
+            raise Temporary(
+                f"{settings.host.name} is not up after {READY_S:.0f} s{words}; its daemons go on trying, see {logs}"
+            )
         time.sleep(LOOK_S)
