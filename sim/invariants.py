@@ -114,6 +114,8 @@ class Invariants:
             compared = [r.key if isinstance(r, Unchanged) else r.prefix for r in requires]
             self._only(who, "writes", [*puts, *deletes], own)
             self._only(who, "compares", compared, (*own, keys.manifests(who), keys.fence(who)))
+            if f"alive/{who}" in puts and f"alive/{who}" not in compared:
+                raise Violation(f"{who} says that it is alive over whatever stands there")  # and may do so late
         else:
             self._only(who, "puts", puts, PUTS[loop])
             self._only(who, "deletes", deletes, DELETES[loop])
