@@ -8,6 +8,7 @@ waits until the host is up. Run by `script/bench join`.
 import statistics
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 from bench.boot_sector import DISK
@@ -36,12 +37,8 @@ def main() -> None:
         directory = Path(name)
         upload(client, directory)
         client.set_pool("default", shared=True, fence="same-kernel")
-        store = EtcdStore(plan.etcd_endpoints, SystemClock())
-        try:
-            with listening(plan, directory) as url:
-                rounds = [join(plan, url, client, store, directory) for _ in range(ROUNDS)]
-        finally:
-            store.close()
+        with closing(EtcdStore(plan.etcd_endpoints, SystemClock())) as store, listening(plan, directory) as url:
+            rounds = [join(plan, url, client, store, directory) for _ in range(ROUNDS)]
     commands_s, took_s = zip(*rounds, strict=True)
     detail = {
         "command_s": rounded(statistics.median(commands_s)),

@@ -51,8 +51,9 @@ def wrong_records(cloud: "Cloud") -> Iterator[str]:
         if endpoint is None or endpoint.token != host.token:
             yield f"{host.name} has not said where it is reached"
         yield from not_left(cloud, host)
-        if reported(cloud, host) != strays(cloud, host):
-            yield f"{host.name} reports {reported(cloud, host)} as left there, and there is {strays(cloud, host)}"
+        said, left = reported(cloud, host), strays(cloud, host)
+        if said != left:
+            yield f"{host.name} reports {said} as left there, and there is {left}"
 
 
 def not_left(cloud: "Cloud", host: "HostNode") -> Iterator[str]:
@@ -74,8 +75,8 @@ def reported(cloud: "Cloud", host: "HostNode") -> frozenset[str]:
 
 
 def left_over(cloud: "Cloud", id: str) -> Iterator[str]:
-    mended = {key for key in cloud.invariants.records.once_spoiled if key.endswith(f"/vm/{id}")}  # it looks new since
-    kept = {h.name for h in cloud.hosts if Status.at(h.name, "vm", id) in mended and id in reported(cloud, h)}
+    mended = cloud.invariants.records.once_spoiled  # what a hand wrote looks new: it is kept there, and reported
+    kept = {host.name for host in cloud.hosts if Status.at(host.name, "vm", id) in mended and id in reported(cloud, host)}
     tells = {Inventory.at(host, "inventory") for host in kept}
     for item in cloud.store.list("").items:
         if (id in item.key or id.encode() in item.value) and not item.key.startswith("event/") and item.key not in tells:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sim.clock import Instant
 from sim.drivers import Impatient, Machine, SimHypervisor, SimPool, network_hands
-from sim.nodes import Node, Site
+from sim.nodes import HOST_TTL_S, Node, Site
 from sim.process import Process
 from sim.store import Connection
 from ucloud.base.config import DEFAULTS
@@ -22,7 +22,7 @@ from ucloud.model.host import Alive, Endpoint, Inventory
 from ucloud.model.secret import Secret
 from ucloud.store.lease import LeasedKey
 
-HOST_TTL_S, POWER_DOWN_S = 2.0, 20.0
+POWER_DOWN_S = 20.0
 TIMING = timing(HOST_TTL_S, election_s=0.3)
 AWAKE_S = 1.0  # a daemon that has run for so long must have done what it is there for
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import wait_for
+from bench.cloud import wait_for
 from ucloud.base.errors import Temporary
 from ucloud.driver.fence.command import MOST_WORDS, CommandFence
 from ucloud.driver.fence.contract import Fence

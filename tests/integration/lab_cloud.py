@@ -10,7 +10,8 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,13 @@ C = TypeVar("C", bound="LabCloud")
 DEADLINE_S = 120.0
 VERBS = ((lab.kill, lab.boot), (lab.cut, lab.heal), (lab.freeze, lab.thaw))
 ENDED = re.compile(r"\S+ ended: process \d+, exit [1-9]\d*")
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    until_s = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < until_s, f"{what}: not within {DEADLINE_S} s"
+        time.sleep(0.1)
 
 
 class LabCloud(RunningCloud):

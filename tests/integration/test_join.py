@@ -9,9 +9,8 @@ import re
 import socket
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +22,7 @@ import pytest
 from bench.boot_sector import DISK
 from bench.machine import Machine, listening, machine
 from bench.processes import IMAGE
-from tests.integration.lab_cloud import DEADLINE_S, LabCloud, lab_cloud
+from tests.integration.lab_cloud import DEADLINE_S, LabCloud, lab_cloud, wait_until
 from tests.leftovers import ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.model.host import JoinToken
@@ -90,20 +89,8 @@ class Site:
             for vm in vms:
                 assert api.wait(api.delete_vm(vm["id"]), DEADLINE_S)["state"] == "success"
 
-    @contextmanager
-    def store(self) -> Iterator[EtcdStore]:
-        store = EtcdStore(self.plan.etcd_endpoints, SystemClock())
-        try:
-            yield store
-        finally:
-            store.close()
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    until_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < until_s, f"{what}: not within {DEADLINE_S} s"
-        time.sleep(0.1)
+    def store(self) -> closing[EtcdStore]:
+        return closing(EtcdStore(self.plan.etcd_endpoints, SystemClock()))
 
 
 @pytest.fixture(scope="module")

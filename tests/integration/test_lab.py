@@ -4,8 +4,7 @@ back. A cloud of three hosts and three etcd members; guests and networks are pre
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import httpx
 import pytest
 
 from bench.processes import IMAGE
-from tests.integration.lab_cloud import DEADLINE_S, LabCloud, lab_cloud
+from tests.integration.lab_cloud import DEADLINE_S, LabCloud, lab_cloud, wait_until
 from tests.leftovers import cloud_name, ucloud
 from ucloud.base.clock import SystemClock
 from ucloud.driver.link.linux import LinuxLinks
@@ -77,13 +76,6 @@ class Lab(LabCloud):
         store.close()
         pid = int(json.loads(item.value)["owner"].rpartition(":")[2]) if item else 0
         return next((name for name, daemon in self.daemons().items() if pid and daemon["pid"] == pid), "")
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    until_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < until_s, f"{what}: not within {DEADLINE_S} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

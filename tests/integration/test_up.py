@@ -7,19 +7,18 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import RunningCloud, free_port
+from tests.integration.lab_cloud import DEADLINE_S, wait_until
 from tests.leftovers import cloud_name, ucloud
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-DEADLINE_S = 120.0
 DAEMONS = ["router", "etcd-1", "api-1", "control-1", "metadata-1", "deadman-1", "lease-1", "host-1"]
 
 
@@ -43,13 +42,6 @@ def up(cloud: RunningCloud, *options: str) -> subprocess.CompletedProcess[str]:
     done = ucloud("up", *place, "--hypervisor", "fake", "--network", "fake", *options)
     assert done.returncode == 0, done.stderr
     return done
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    until_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < until_s, f"{what}: not within {DEADLINE_S} s"
-        time.sleep(0.1)
 
 
 def daemons(cloud: RunningCloud) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ from ucloud.cli.noun import Verb
 from ucloud.client import Client, Unreachable
 from ucloud.daemon import logfile, node, systemd
 from ucloud.daemon.bringup import PROGRAMS, check_programs
-from ucloud.daemon.cloud import replace_file, ucloud_command
+from ucloud.daemon.cloud import replace_file
 from ucloud.daemon.process import take_lock
 from ucloud.daemon.teardown import find
 from ucloud.daemon.up import need_root, say
@@ -94,7 +94,7 @@ def stopping(file: Path) -> str:
     """The command that stops the daemons of the host whose settings are there."""
     if systemd.runs():
         return f"systemctl stop {' '.join(map(systemd.name_of, reversed(node.KINDS)))}"
-    daemons = find([node_command(file)]) or find([ucloud_command("daemon", kind, "--config", str(file)) for kind in node.KINDS])
+    daemons = find([node.command_of("node", file)]) or find([node.command_of(kind, file) for kind in node.KINDS])
     return " ".join(["kill", *(str(daemon.pid) for daemon in daemons)]) if daemons else "it has other settings than these"
 
 
@@ -169,11 +169,8 @@ def start(file: Path, settings: Config) -> None:
     logs = node.logs_of(settings)
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (logs / "node.log").open("ab") as log:
-        subprocess.Popen(node_command(file), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True)
-
-
-def node_command(file: Path) -> tuple[str, ...]:
-    return ucloud_command("daemon", "node", "--config", str(file))
+        command = node.command_of("node", file)
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True)
 
 
 def await_up(api: Client, settings: Config) -> None:

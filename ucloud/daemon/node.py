@@ -43,8 +43,13 @@ def logs_of(config: Config) -> Path:
     return Path(config.host.state_dir) / "log"
 
 
+def command_of(kind: str, file: Path) -> tuple[str, ...]:
+    """Of a daemon with these settings, or of `node` itself."""
+    return ucloud_command("daemon", kind, "--config", str(file))
+
+
 def child(kind: str, file: Path, log_dir: Path) -> Child:
-    daemon = Daemon(kind, "", "", ucloud_command("daemon", kind, "--config", str(file)), needs=file)
+    daemon = Daemon(kind, "", "", command_of(kind, file), needs=file)
     command = platform.processes().daemon_command(daemon.namespace, daemon.command)
     return Child(daemon, command, logfile.pipe_to(log_dir / f"{kind}.log"))
 

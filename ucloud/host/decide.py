@@ -13,7 +13,7 @@ import msgspec
 from ucloud.base.clock import timestamp
 from ucloud.model import keys
 from ucloud.model.decision import Decision, Requirement, absent, as_seen, unchanged
-from ucloud.model.guest import Guest
+from ucloud.model.guest import NO_SPACE, Guest
 from ucloud.model.host import Fence, Reconciled
 from ucloud.model.record import Fact
 from ucloud.model.vm import Manifest, Phase, Status
@@ -220,7 +220,9 @@ def run(
     if guest:
         error = no_space(world, told, status.record, guest)
         said = say(world, manifest, status, "running", now_s, crashes=crashes, error=error)
-        return said or (Act(verb="resume", vm=told.vm, reason="there may be room now") if guest.state == "no-space" else None)
+        if said or guest.state != "no-space":
+            return said
+        return Act(verb="resume", vm=told.vm, reason="there may be room now")
     if phase == "running":
         error = "the guest's process ended unexpectedly"
         return say(world, manifest, status, "starting", now_s, crashes=crashes + 1, error=error)
@@ -231,7 +233,7 @@ def run(
 def no_space(world: World, told: Manifest, said: Status, guest: Guest) -> str:
     """Why the guest stands still, "" if it does not. That it goes on is believed when it has done so for a while."""
     pools = ", ".join(sorted({disk.pool.name for disk in told.disks}))
-    why = f"the guest stands still: there is no room for what it writes to its disk (pool {pools})"
+    why = f"{NO_SPACE} (pool {pools})"
     is_tried = said.error == why and (told.vm, "resume") in world.held
     return why if guest.state == "no-space" or is_tried else ""
 

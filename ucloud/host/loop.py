@@ -148,7 +148,7 @@ class HostLoop:
                     self._due.add(vm)
                 case _:  # a fence, or what this host says of itself
                     self._looked_s = float("-inf")
-        if self._view.changed:
+        if any(key.startswith(Manifest.prefix) for key in self._view.changed):
             told_mib = sum(fact.record.memory_mib for fact in self._view.all(Manifest).values())
             self._is_crowded = told_mib > self._inventory.memory_mib
 

@@ -18,6 +18,7 @@ from websockets.server import ServerProtocol
 from ucloud.base.errors import Forbidden, NotFound, Temporary
 from ucloud.driver.hypervisor.contract import Guest, Hypervisor, Log
 from ucloud.host.console import Lines, Seat
+from ucloud.model.guest import NO_SPACE
 
 HISTORY_BYTES = 8192  # shown first, so that the screen isn't empty
 CHUNK_BYTES = 16384  # so that what is typed meanwhile need not wait long
@@ -186,6 +187,6 @@ def words_of(guest: Guest | None) -> str:
     states = {
         "powered-off": "the guest has powered itself off",
         "paused": "the guest is being started, or stands still",
-        "no-space": "the guest stands still: there is no room for what it writes to its disk",
+        "no-space": NO_SPACE,
     }
     return states.get(guest.state, f"the guest runs (boot {guest.boots})")

@@ -85,12 +85,8 @@ def decide(world: World, now_s: float) -> list[Decision]:
 def why_not(world: World) -> str:
     """Why no host is declared dead now, in words; "" if there is no reason."""
     facts = world.facts
-    failover = facts.get(Failover, Failover.at("failover"))
-    if Failover.at("failover") in facts.bad:
-        return "whether the cluster is armed cannot be read; ucloud cluster arm or disarm writes it anew"
-    if failover and not failover.record.armed:
-        given = f": {failover.record.reason}" if failover.record.reason else ""
-        return f"the cluster is disarmed{given}; ucloud cluster arm ends that"
+    if why := why_disarmed(facts):
+        return why
     if not any(is_refuge(facts, host.record) for host in facts.all(Host).values()):
         return "no other host is alive and enabled: nothing could go there"
     if world.trust_s > 0:
@@ -102,10 +98,16 @@ def why_not(world: World) -> str:
     return ""
 
 
-def is_armed(facts: Facts) -> bool:
-    """Not if nobody can tell."""
-    failover = facts.get(Failover, Failover.at("failover"))
-    return Failover.at("failover") not in facts.bad and (failover is None or failover.record.armed)
+def why_disarmed(facts: Facts) -> str:
+    """In words; "" if the cluster is armed, which must be readable."""
+    key = Failover.at("failover")
+    if key in facts.bad:
+        return "whether the cluster is armed cannot be read; ucloud cluster arm or disarm writes it anew"
+    failover = facts.get(Failover, key)
+    if failover is None or failover.record.armed:
+        return ""
+    given = f": {failover.record.reason}" if failover.record.reason else ""
+    return f"the cluster is disarmed{given}; ucloud cluster arm ends that"
 
 
 def is_known(facts: Facts, host: str) -> bool:
@@ -179,9 +181,10 @@ def advance(world: World, host: Fact[Host], fence: Fact[Fence], alive: Fact[Aliv
         requires = (unchanged(fence), unchanged(host), *proven(facts, told.proofs.keys() - fence.record.proofs.keys()))
         return [Decision(verb=verb, key=fence.key, reason=summary(told), puts=(told,), requires=requires)]
     reconciled = has_reconciled(facts, fence.record)
+    if not (alive and reconciled and alive.record.boot == reconciled.record.boot):  # a later boot begins to clean once more
+        return []
     is_safe = fence.record.phase == "fenced" and not may_be_hit(world, id)
-    is_clean = alive and reconciled and alive.record.boot == reconciled.record.boot  # else it begins to clean once more
-    if is_safe and alive and reconciled and is_clean and are_all_newer(facts, id, fence.revision):
+    if is_safe and are_all_newer(facts, id, fence.revision):
         reason = f"it has ended all guests that were started before, and is used again (fence {fence.record.number})"
         manifests = keys.manifests(id)
         rests_on = (unchanged(fence), unchanged(alive), unchanged(reconciled), NotNewer(manifests, facts.seen(manifests)))
@@ -191,8 +194,13 @@ def advance(world: World, host: Fact[Host], fence: Fact[Fence], alive: Fact[Aliv
 
 def may_be_hit(world: World, host: str) -> bool:
     """By a fence command that was begun before it came back: in use again, it would be cut off once more."""
-    has_commands = any(pool.record.shared and pool.record.fence == "command" for pool in world.facts.all(Pool).values())
-    return any(command[0] == host for command in world.running) or (has_commands and world.others_s > 0)
+    is_running = any(command[0] == host for command in world.running)
+    return is_running or (world.others_s > 0 and bool(with_commands(world.facts)))
+
+
+def with_commands(facts: Facts) -> set[str]:
+    """Names of the pools from which a command cuts hosts off."""
+    return {fact.record.name for fact in facts.all(Pool).values() if fact.record.shared and fact.record.fence == "command"}
 
 
 def proven(facts: Facts, pools: Iterable[str]) -> Iterable[Requirement]:
@@ -222,9 +230,11 @@ def with_proofs(world: World, host: Host, fence: Fence) -> Fence:
             errors[pool.name] = NO_FENCE
         elif outcome and outcome.proof:
             proofs[pool.name] = outcome.proof
+        elif outcome:
+            errors[pool.name] = outcome.error
         else:
-            waits = waits or outcome is None
-            errors[pool.name] = outcome.error if outcome else fence.errors.get(pool.name, RUNS if is_armed(facts) else DISARMED)
+            waits = True
+            errors[pool.name] = fence.errors.get(pool.name, DISARMED if why_disarmed(facts) else RUNS)
     phase: Literal["fencing", "fenced"] = "fencing" if waits and not proofs and fence.phase == "fencing" else "fenced"
     return msgspec.structs.replace(fence, phase=phase, proofs=proofs, errors=errors)
 
@@ -232,9 +242,9 @@ def with_proofs(world: World, host: Host, fence: Fence) -> Fence:
 def commands(facts: Facts) -> Iterable[tuple[Command, Host, str]]:
     """Fence commands that are to be run, with their host and its address, "" where it is not known; each until it succeeds, and
     none while the cluster is disarmed."""
-    if not is_armed(facts):
+    if why_disarmed(facts):
         return
-    pools = {fact.record.name for fact in facts.all(Pool).values() if fact.record.shared and fact.record.fence == "command"}
+    pools = with_commands(facts)
     for fence in (fact.record for fact in facts.all(Fence).values()):
         host, unproven = facts.get(Host, Host.at(fence.host)), pools - fence.proofs.keys()
         if host is None or not unproven:

@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+NO_SPACE = "the guest stands still: there is no room for what it writes to its disk"
+
 GuestState = Literal["running", "paused", "no-space", "powered-off"]
 
 

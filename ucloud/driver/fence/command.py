@@ -11,6 +11,7 @@ from ucloud.driver.fence.contract import TIMEOUT_S
 
 MOST_WORDS = 200  # of what it prints
 MOST_BYTES = 4096  # of it that are kept
+LOOK_S = 0.05  # while it prints nothing
 KILLED = {137, -9}  # exits of timeout(1) that had to kill
 
 
@@ -44,18 +45,15 @@ class CommandFence:
 
 
 def output(process: "subprocess.Popen[bytes]") -> bytes:
-    """What it prints first, once it has ended. What it left behind may keep its output open: that is not waited for."""
+    """What it prints first, until it closes its output or has ended. What it left behind may keep that open: it is not waited
+    for."""
     assert process.stdout
     file, said = process.stdout.fileno(), b""
-    while readable(file) or process.poll() is None:
-        if readable(file):
+    while True:
+        if select.select([file], [], [], LOOK_S)[0]:
             more = os.read(file, MOST_BYTES)
             if not more:
-                process.wait()
-                break
+                return said
             said = (said + more)[:MOST_BYTES]
-    return said
-
-
-def readable(file: int, wait_s: float = 0.05) -> bool:
-    return bool(select.select([file], [], [], wait_s)[0])
+        elif process.poll() is not None:
+            return said
